@@ -34,6 +34,20 @@ class DynamicShift:
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
+class ComfyuiNames:
+    """Names of a model's files in ComfyUI's folders. files: part → beginnings of names, the first
+    whole (without .safetensors), as ComfyUI's own workflows have it. others: words in names of
+    other models with the same shapes, which are taken only if the user names the file."""
+
+    files: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    others: tuple[str, ...] = ()
+
+    def usual(self, part: str) -> tuple[str, ...]:
+        """Return the beginnings of a part's file names, () if none are known."""
+        return self.files.get(part, ())
+
+
+@dataclass(frozen=True, kw_only=True, config=STRICT)
 class Sibling:
     """The distilled model that LoRAs of a row are used on. Sample pictures are made with it in few
     steps, if it is on this machine. guidance: as in the row. shift: of its own schedule at 1024 px,
@@ -50,7 +64,7 @@ class Sibling:
     licence_url: str
     gated: bool = False
     download_gib: float = 0.0  # of its transformer; the other parts are the trained model's
-    file: str = ""  # as in the row
+    comfyui: ComfyuiNames = field(default_factory=ComfyuiNames)
     lora: str = ""
 
 
@@ -90,9 +104,8 @@ class ModelRow:
     width: int
     licence: str
     provenance: str
-    # model parts with weights, if the model is read only from a folder in diffusers' layout
-    parts: tuple[str, ...] = ()
-    file: str = ""  # otherwise the prefix of the file name of ComfyUI's transformer
+    parts: tuple[str, ...] = ()  # the model's parts with weights
+    comfyui: ComfyuiNames = field(default_factory=ComfyuiNames)
     licence_url: str = ""  # the licence's text
     gated: bool = False  # the hub requires a token of an account that accepted the licence
     download_gib: float = 0.0  # estimated size, used until the hub reports the file sizes
@@ -116,7 +129,7 @@ class ModelRow:
             title=s.title,
             source=s.source,
             parts=("transformer",),
-            file=s.file,
+            comfyui=s.comfyui,
             files=(s.lora,) if s.lora else (),
             preview_steps=s.steps,
             preview_guidance=s.guidance,

@@ -24,7 +24,6 @@ from blockskip.core import presets
 from blockskip.core.paths import ASSETS, PRESETS, data_dir
 from blockskip.models import sources
 from blockskip.models.families.base import get_family
-from blockskip.models.sources import flux_pipeline
 from blockskip.models.sources.layouts import configs_folder
 
 DEMO = ASSETS / "demo-model"
@@ -190,7 +189,7 @@ def _text_case(case: tuple[str, str, tuple[str, ...]]) -> tuple[Callable, Callab
 
         def load() -> dict[str, Tensor]:
             source = sources.select_model(presets.model_row(ROW), [home])
-            pipe = flux_pipeline.assemble(source, torch.float32)
+            pipe = get_family("flux").load(source, torch.float32)
             return dict(getattr(pipe, part).state_dict())
 
         def equal(state: dict[str, Tensor]) -> bool:

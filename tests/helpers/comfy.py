@@ -1,6 +1,6 @@
 """Write diffusers models as ComfyUI users have them: original names, fused layers, fp8.
 
-Follows Black Forest Labs' and CompVis' names, independently of models/sources/flux_checkpoint.py.
+Follows Black Forest Labs' and CompVis' names, independently of models/sources/conversions.py.
 """
 
 from __future__ import annotations
@@ -13,6 +13,9 @@ from pathlib import Path
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
+
+from blockskip.models.sources.known_formats import format_of
+from blockskip.models.sources.part_formats import PartFormat
 
 _OUTSIDE = {
     "x_embedder": "img_in",
@@ -54,6 +57,19 @@ _NORMS = {
         "norm.key_norm": "attn.norm_k",
     },
 }
+
+
+_FLUX = {
+    "transformer": "FluxTransformer2DModel",
+    "text_encoder": "CLIPTextModel",
+    "text_encoder_2": "T5EncoderModel",
+    "vae": "AutoencoderKL",
+}
+
+
+def flux_format(part: str) -> PartFormat:
+    """Return how files hold a part of FLUX.1."""
+    return format_of(_FLUX[part])
 
 
 def original_transformer(state: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -20,16 +20,18 @@ from diffusers import DiffusionPipeline, ModelMixin
 from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
-from transformers import PreTrainedModel
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from blockskip.core.errors import BadFile
 from blockskip.models.families.base import Config, Family, Sampling, Text
 from blockskip.models.families.patches import mean_positions, merge
 from blockskip.models.sources import Source
+from blockskip.models.sources.assembly import assemble
 from blockskip.models.sources.empty_model import build_empty, new_part
 from blockskip.models.sources.layouts import read_index
-from blockskip.models.sources.part_checks import load_part
+from blockskip.models.sources.part_checks import load_part, without_unused
 from blockskip.models.sources.tensor_reader import Reader
+from blockskip.models.sources.vocabularies import load_tokenizer
 
 # linears of blocks with joint attention of text and image
 JOINT_ATTENTION = (
@@ -73,10 +75,15 @@ class DiffusersFamily(Family):
     streamed_parts = ("transformer", "text_encoder")
 
     def load(self, source: Source | Path, dtype: torch.dtype) -> DiffusionPipeline:
+        if isinstance(source, Source) and not source.is_folder:
+            return self._assemble(source, dtype, {})
         folder = source.folder if isinstance(source, Source) else source
         with loading_errors(folder):
             pipe = self.pipeline.from_pretrained(
-                folder, dtype=dtype, local_files_only=True, **self.own_parts(folder)
+                folder,
+                dtype=dtype,
+                local_files_only=True,
+                **self.own_parts(partial(_tokenizer, folder)),
             )
         return self.prepare(pipe)
 
@@ -88,16 +95,28 @@ class DiffusersFamily(Family):
                 transformer: self._empty_transformer(source.folder / transformer, dtype),
                 encoder: build_empty(lambda: self.encoder(text), dtype),
             }
+            if not source.is_folder:
+                parts[encoder] = without_unused(parts[encoder])
+                return self._assemble(source, dtype, parts)
             parts |= _scaled_parts(source, parts, dtype)
-            parts |= self.own_parts(source.folder)
+            parts |= self.own_parts(partial(_tokenizer, source.folder))
             pipe = self.pipeline.from_pretrained(
                 source.folder, dtype=dtype, local_files_only=True, **parts
             )
         return self.prepare(pipe)
 
-    def own_parts(self, folder: Path) -> dict[str, object]:
+    def _assemble(
+        self, source: Source, dtype: torch.dtype, given: Mapping[str, object]
+    ) -> DiffusionPipeline:
+        """Build the pipeline of a model in single files. given: parts that are built already."""
+        own = self.own_parts(partial(load_tokenizer, source))
+        parts = assemble(source, dtype, own | dict(given))
+        options = self._options(read_index(source.folder), parts)
+        return self.prepare(self.pipeline(**parts, **options))
+
+    def own_parts(self, tokenizer: Callable[[str], PreTrainedTokenizerBase]) -> dict[str, object]:
         """Return the parts without weights that the library's classes cannot load, by name.
-        folder: the model's."""
+        tokenizer(part): loads the one among the model's files for that part."""
         return {}
 
     def with_sibling(
@@ -214,6 +233,11 @@ class DiffusersFamily(Family):
             generator=[torch.Generator().manual_seed(seed) for seed in seeds],
             **self.sampling_kwargs(pipe, text, negative, sampling.guidance),
         ).images
+
+
+def _tokenizer(folder: Path, part: str) -> PreTrainedTokenizerBase:
+    """Load a tokenizer in diffusers' layout."""
+    return AutoTokenizer.from_pretrained(folder / part, local_files_only=True)
 
 
 @contextmanager

@@ -8,7 +8,6 @@ returns (text, image). The head reads image tokens only. Text tokens have positi
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 
 import torch
 from diffusers import FluxPipeline, FluxTransformer2DModel
@@ -20,7 +19,6 @@ from blockskip.models.families.diffusers_family import DiffusersFamily, existing
 from blockskip.models.families.streams import DoubleStream, Streams
 from blockskip.models.lora import flux_names
 from blockskip.models.lora.comfyui_workflow import workflow
-from blockskip.models.sources import Source, flux_pipeline
 
 _MODULATION = ("norm1.linear", "norm1_context.linear", "norm.linear")
 
@@ -40,18 +38,6 @@ class Flux(DiffusersFamily):
     lora_names = flux_names
     workflow = staticmethod(workflow)
     streamed_parts = ("transformer", "text_encoder_2")
-
-    def load(self, source: Source | Path, dtype: torch.dtype) -> FluxPipeline:
-        if isinstance(source, Source) and not source.is_folder:
-            return self.prepare(flux_pipeline.assemble(source, dtype))
-        return super().load(source, dtype)
-
-    def open(self, source: Source, dtype: torch.dtype) -> FluxPipeline:
-        if not source.is_folder:
-            return self.prepare(
-                flux_pipeline.assemble(source, dtype, without_weights=self.streamed_parts)
-            )
-        return super().open(source, dtype)
 
     def text_encoders(self, pipe: FluxPipeline) -> list[PreTrainedModel]:
         return [pipe.text_encoder, pipe.text_encoder_2]

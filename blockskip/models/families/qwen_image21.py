@@ -15,15 +15,13 @@ Facts read from diffusers 0.42.1:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Callable, Sequence
 
 import torch
 from diffusers import DiffusionPipeline, QwenImage21Pipeline, QwenImage21Transformer2DModel
 from PIL import Image
 from torch import Tensor, nn
 from transformers import (
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     ProcessorMixin,
@@ -76,9 +74,8 @@ class QwenImage21(DiffusersFamily):
         r"(attn\.(to_[qkv]|to_out\.0)|img_mlp\.(proj|gate_layer|out))",
     )
 
-    def own_parts(self, folder: Path) -> dict[str, object]:
-        tokenizer = AutoTokenizer.from_pretrained(folder / "processor", local_files_only=True)
-        return {"processor": TextProcessor(tokenizer)}
+    def own_parts(self, tokenizer: Callable[[str], PreTrainedTokenizerBase]) -> dict[str, object]:
+        return {"processor": TextProcessor(tokenizer("processor"))}
 
     def text_encoders(self, pipe: DiffusionPipeline) -> list[PreTrainedModel]:
         """Return the language model; the vision tower and the language-model head are unused."""

@@ -22,7 +22,7 @@ def workflow(lora_file: str, prompt: str, row: ModelRow, demo: bool = False) -> 
     """
     row = model_row("flux-dev") if demo else row
     note = (
-        f"Put {lora_file} into ComfyUI's models/loras and press R. If {row.file}.safetensors, "
+        f"Put {lora_file} into ComfyUI's models/loras and press R. If {row.comfyui.usual('transformer')[0]}.safetensors, "
         "clip_l, t5xxl or ae are called otherwise here, choose them in the nodes on the left."
     )
     if demo:
@@ -43,7 +43,11 @@ def _nodes(row: ModelRow, lora_file: str, prompt: str) -> dict[str, Node]:
     }
     side = row.native_px
     return {
-        "UNETLoader": ({}, "MODEL", [f"{row.file}.safetensors", "default"]),
+        "UNETLoader": (
+            {},
+            "MODEL",
+            [f"{row.comfyui.usual('transformer')[0]}.safetensors", "default"],
+        ),
         "DualCLIPLoader": (
             {},
             "CLIP",

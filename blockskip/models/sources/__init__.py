@@ -27,7 +27,7 @@ from blockskip.models.sources.availability import (
 from blockskip.models.sources.comfyui import find_in_comfyui
 from blockskip.models.sources.comfyui_loras import comfyui_root, copy_to_comfyui, loras_dir
 from blockskip.models.sources.entry import TensorEntry
-from blockskip.models.sources.layouts import index_file, layout_of
+from blockskip.models.sources.layouts import index_file
 from blockskip.models.sources.model_identity import check_folder
 from blockskip.models.sources.registry import find_model, lora_path
 from blockskip.models.sources.source import Source
@@ -80,7 +80,7 @@ def select_model(row: ModelRow, paths: Sequence[Path]) -> Source:
     if len(paths) == 1 and index_file(paths[0]):
         source = Source(row, paths[0])
     else:
-        source = comfyui.source_from_files(row, paths)
+        source = comfyui.source_from_files(row, paths, _check_part)
     check_model(source)
     registry.save_selection(row, source)
     return source
@@ -95,17 +95,24 @@ def select_comfyui(*folders: Path) -> list[Source]:
     folders = tuple(files.user_path(folder).resolve() for folder in folders)
     if any(comfyui.is_comfyui(root) for folder in folders for root in comfyui.base_folders(folder)):
         registry.save_comfyui_folders(folders)  # LoRAs go there even if it holds no model
-    selected, problems = [], {}
-    for row in presets.model_rows().values():
-        if row.parts:
+    selected, problems = [], []
+    for row in (*presets.model_rows().values(), *presets.sibling_rows().values()):
+        if not comfyui.is_read_from_files(row):
             continue
         try:
             selected.append(select_model(row, folders))
         except UserError as error:
-            problems[row.name] = error
-    if not selected:  # the demo model is never expected in ComfyUI
-        raise next(error for name, error in problems.items() if not presets.model_row(name).demo)
+            if not row.demo and not row.sibling_of:  # which are not expected in every ComfyUI
+                problems.append(error)
+    if not selected:
+        raise comfyui.nothing_found(folders, problems)
     return selected
+
+
+def _check_part(source: Source, part: str) -> None:
+    from blockskip.models.sources.part_checks import check_part  # with torch
+
+    check_part(source, part)
 
 
 def select_comfyui_in_subprocess(*folders: Path) -> list[str]:
@@ -148,7 +155,7 @@ def check_model(source: Source) -> dict[str, dict]:
     if source.is_folder:
         check_folder(source.row, source.folder)
     summary = {}
-    for part in layout_of(source.row).PARTS:
+    for part in source.row.parts:
         weights = check_part(source, part).values()
         entries = {weight.entry for weight in weights}
         summary[part] = {

@@ -10,7 +10,6 @@ from blockskip.core.errors import BadFile, BadInput, ModelMissing, UserError
 from blockskip.core.presets import ModelRow
 from blockskip.core.units import GIB
 from blockskip.models.sources import hub, registry
-from blockskip.models.sources.layouts import layout_of
 from blockskip.models.sources.source import Source
 from blockskip.models.sources.tensors import tensor_table
 
@@ -144,11 +143,12 @@ def _check_heads(source: Source) -> None:
     if source.row.files:
         tensor_table(source.folder / name for name in source.row.files)
         return
-    for part, (part_title, *_) in layout_of(source.row).PARTS.items():
+    for part in source.row.parts:
         paths = source.paths(part)
         if not paths:
+            title = source.format(part).title
             raise BadFile(
-                f"{source.row.title}'s {part_title} is missing in {source.location}.",
+                f"{source.row.title}'s {title} is missing in {source.location}.",
                 "Put it back, or choose or download the model again.",
             )
         tensor_table(paths)

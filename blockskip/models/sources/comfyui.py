@@ -1,6 +1,6 @@
 """Models from existing files: a ComfyUI folder, or single files by path.
 
-Files are identified by their tensors (models/sources/flux_checkpoint.py); names only choose between
+Files are identified by their tensors (models/sources/known_formats.py); names only choose between
 files of the same shape. Nothing is downloaded or written into those folders.
 """
 
@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 from blockskip.core.errors import BadFile, BadInput, ModelMissing, NotFound, UserError, command
@@ -16,13 +18,14 @@ from blockskip.core.files import read_error
 from blockskip.core.presets import ModelRow
 from blockskip.models.sources import registry
 from blockskip.models.sources.comfyui_locations import candidates, is_comfyui
-from blockskip.models.sources.diffusers_checkpoint import DiffusersFiles
 from blockskip.models.sources.entry import GGUF_SUFFIX
 from blockskip.models.sources.file_choice import Choice, choose_file
-from blockskip.models.sources.file_contents import OTHER_TRANSFORMERS, description
-from blockskip.models.sources.layouts import SingleFileLayout, configs_folder, layout_of
+from blockskip.models.sources.file_contents import TRANSFORMERS, description
+from blockskip.models.sources.layouts import configs_folder
+from blockskip.models.sources.part_formats import PartFormat
 from blockskip.models.sources.source import Source
 from blockskip.models.sources.tensors import bits_per_weight, shard, tensor_table
+from blockskip.models.sources.vocabularies import find_vocabularies
 
 __all__ = [
     "base_folders",
@@ -34,52 +37,62 @@ __all__ = [
 ]
 __all__ += ["unreadable_files", "weight_files"]
 log = logging.getLogger(__name__)
+Check = Callable[[Source, str], object]
 MODEL_FOLDERS = ("diffusion_models", "unet", "checkpoints", "text_encoders", "clip", "vae")
 _SUFFIXES = (".safetensors", ".sft", GGUF_SUFFIX)
 
 
-def source_from_files(row: ModelRow, paths: Sequence[Path]) -> Source:
+def is_read_from_files(row: ModelRow) -> bool:
+    """Return whether the model is read from single files, as ComfyUI has them."""
+    return not row.files and all(_format(row, part).folder for part in row.parts)
+
+
+def _format(row: ModelRow, part: str) -> PartFormat:
+    return Source(row, configs_folder(row)).format(part)
+
+
+def source_from_files(row: ModelRow, paths: Sequence[Path], check: Check | None = None) -> Source:
     """Return the model in these files and folders. A file in `paths` takes precedence over one
-    found in a folder.
+    found in a folder. check(source, part): looks at a found file more closely, and raises UserError
+    if another is to be taken.
 
     Raises UserError with the missing part and its usual place.
     """
-    layout, given_files, folder_files = _listed(row, paths)
-    choices = _choices(row, layout, given_files, folder_files)
+    given_files, folder_files = _listed(row, paths)
+    choices = _choices(row, given_files, folder_files, check)
     part_files = {part: choice.best for part, choice in choices.items() if choice.best}
-    missing = [part for part in layout.PARTS if part not in part_files]
+    missing = [part for part in row.parts if part not in part_files]
     unused = [path for path in given_files if path not in part_files.values()]
     if missing:
         unreadable = choices[missing[0]].unreadable
-        raise _missing_part_error(row, layout, missing[0], paths, unused, folder_files, unreadable)
+        raise _missing_part_error(row, missing[0], paths, unused, folder_files, unreadable)
     if unused:
+        parts = ", ".join(dict.fromkeys(_format(row, part).title for part in row.parts))
         raise BadFile(
             f"{unused[0].name} holds no part of {row.title} that another file does not hold "
             f"already{_contents(unused[0])}.",
-            "Name one file a part: transformer, CLIP-L, T5-XXL, VAE.",
+            f"Name one file a part: {parts}.",
         )
     configs = configs_folder(row)
     folders = [root for path in paths if path.is_dir() for root in base_folders(path)]
-    return Source(row, configs, part_files, _tokenizers(layout, [*folders, configs]))
+    tokenizers = {} if row.sibling_of else find_vocabularies(configs, folders)
+    return Source(row, configs, part_files, tokenizers)
 
 
 def unreadable_files(row: ModelRow, folders: Sequence[Path]) -> list[str]:
     """Return a sentence for each file of the model's parts in ComfyUI's folders that cannot be
     read. Raises UserError as `source_from_files`."""
-    layout, _, folder_files = _listed(row, folders)
-    choices = _choices(row, layout, [], folder_files).values()
+    _, folder_files = _listed(row, folders)
+    choices = _choices(row, [], folder_files, None).values()
     return list(dict.fromkeys(title for choice in choices for title in choice.unreadable))
 
 
-def _listed(
-    row: ModelRow, paths: Sequence[Path]
-) -> tuple[SingleFileLayout, list[Path], list[Path]]:
-    """Return (layout, files among `paths`, weight files in folders among them)."""
+def _listed(row: ModelRow, paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Return (files among `paths`, weight files in folders among them)."""
     for path in paths:
         if not path.exists():
             raise NotFound(f"{path} is not there.", "Check the path.")
-    layout = layout_of(row)
-    if isinstance(layout, DiffusersFiles):
+    if not is_read_from_files(row):
         raise BadInput(
             f"{row.title} is not read from single files, nor from ComfyUI's.",
             f"Download it: {command('models fetch')} {row.name}. Or name a folder of it in "
@@ -87,19 +100,25 @@ def _listed(
         )
     roots = [root for path in paths if path.is_dir() for root in base_folders(path)]
     folder_files = [path for root in roots for path in weight_files(root)]
-    return layout, [path for path in paths if path.is_file()], folder_files
+    return [path for path in paths if path.is_file()], folder_files
 
 
 def _choices(
-    row: ModelRow, layout: SingleFileLayout, given_files: list[Path], folder_files: list[Path]
+    row: ModelRow, given_files: list[Path], folder_files: list[Path], check: Check | None
 ) -> dict[str, Choice]:
     """Return the choice of a file for each part. Named files come before found ones."""
-    source, choices = Source(row, configs_folder(row)), {}
-    for part in layout.PARTS:
-        choices[part] = choose_file(source, layout, part, given_files, explicit=True)
+    configs, choices = configs_folder(row), {}
+    for part in row.parts:
+        source = Source(row, configs)
+        choices[part] = choose_file(source, part, given_files, explicit=True)
         if choices[part].best is None:
-            choices[part] = choose_file(source, layout, part, folder_files, explicit=False)
+            look = check and partial(_check_file, row, configs, part, check)
+            choices[part] = choose_file(source, part, folder_files, explicit=False, check=look)
     return choices
+
+
+def _check_file(row: ModelRow, configs: Path, part: str, check: Check, path: Path) -> None:
+    check(Source(row, configs, {part: path}), part)
 
 
 def find_in_comfyui(row: ModelRow) -> list[tuple[Path, str]]:
@@ -183,31 +202,6 @@ def extra_folders(base: Path, kinds: Sequence[str] = MODEL_FOLDERS) -> Iterator[
                     yield root / os.path.expandvars(os.path.expanduser(line.strip()))
 
 
-def _tokenizers(layout: SingleFileLayout, folders: Sequence[Path]) -> dict[str, Path]:
-    """Return the folder of each vocabulary. Raises UserError if no folder has it."""
-    tokenizers = {}
-    for name, (subfolder, files) in layout.TOKENIZERS.items():
-        holders = _folders_holding(folders, (name, subfolder), files)
-        # models may be in a folder without the program, and all ComfyUIs share the vocabulary
-        holders = holders or _folders_holding(candidates(), (subfolder,), files)
-        if not holders:
-            raise ModelMissing(
-                f"The text encoders' vocabulary is missing ({subfolder}).",
-                "ComfyUI's program brings it. Where its models lie apart from the program, name "
-                "both folders, the one with `models` in it and the one with main.py in it: "
-                f"{command('models use-comfyui')} FOLDER FOLDER",
-            )
-        tokenizers[name] = holders[0]
-    return tokenizers
-
-
-def _folders_holding(
-    folders: Sequence[Path], subfolders: Sequence[str], files: Sequence[str]
-) -> list[Path]:
-    locations = [folder / sub for folder in folders for sub in subfolders]
-    return [p for p in locations if any((p / file).exists() for file in files)]
-
-
 def _contents(path: Path) -> str:
     """Return what a file that is no part of the model holds instead, to be added to a message."""
     try:
@@ -232,37 +226,37 @@ def _problem(path: Path) -> str:
 
 def _missing_part_error(
     row: ModelRow,
-    layout: SingleFileLayout,
     part: str,
     paths: Sequence[Path],
     unused: list[Path],
     folder_files: list[Path],
     unreadable: list[str],
 ) -> UserError:
-    part_title, file, kind = layout.PARTS[part]
-    file = file.format(transformer=row.file)
+    format, usual = _format(row, part), row.comfyui.usual(part)
+    file = f"{usual[0]}.safetensors, or an fp8 or GGUF file of it," if usual else "its file"
     locations = ", ".join(str(path) for path in paths)
     problems = [f"{path.name}{_contents(path)}." for path in unused if _contents(path)]
     problems += [*unreadable, *filter(None, map(_problem, [*unused, *folder_files]))]
-    others = _other_families(folder_files) if part == "transformer" else []
-    only = f" Only FLUX.1 is taken from ComfyUI's files, not {', '.join(others)}." if others else ""
     return ModelMissing(
-        f"{row.title}'s {part_title} was not found in {locations}."
-        + "".join(f" {problem}" for problem in dict.fromkeys(problems))
-        + only,
-        f"Put {file} into ComfyUI's models/{kind}, or name the file: "
+        f"{row.title}'s {format.title} was not found in {locations}."
+        + "".join(f" {problem}" for problem in dict.fromkeys(problems)),
+        f"Put {file} into ComfyUI's models/{format.folder}, or name the file: "
         f"{command('models use')} {row.name} FILE FOLDER …",
     )
 
 
-def _other_families(files: Sequence[Path]) -> list[str]:
-    """Return the other families whose transformers are among the files, each with a file's name."""
+def nothing_found(folders: Sequence[Path], problems: Sequence[UserError]) -> UserError:
+    """Return the error of folders that hold no model completely. problems: of each model.
+
+    It is the problem of a model of which a part is there, or that of the first model.
+    """
+    for error in problems:
+        if "transformer was not found" not in error.title:
+            return error
     found: dict[str, str] = {}
-    for path in files:
-        try:
-            what = description(tensor_table([path]))
-        except UserError:
-            continue
-        if what in OTHER_TRANSFORMERS:
-            found.setdefault(what, f"{what} ({path.name})")
-    return list(found.values())
+    for path in (path for f in folders for root in base_folders(f) for path in weight_files(root)):
+        with suppress(UserError):
+            if (what := description(tensor_table([path]))) in TRANSFORMERS:
+                found.setdefault(what, f"{what} ({path.name})")
+    beside = f" There is {', '.join(found.values())}." if found else ""
+    return type(problems[0])(problems[0].title + beside, problems[0].remedy)

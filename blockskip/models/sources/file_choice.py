@@ -4,14 +4,13 @@ readable ones are ranked. Nothing here needs torch."""
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from blockskip.core.errors import UserError
 from blockskip.core.presets import ModelRow
 from blockskip.models.sources.entry import FLOAT_DTYPES, TensorEntry
-from blockskip.models.sources.layouts import SingleFileLayout
 from blockskip.models.sources.source import Source
 from blockskip.models.sources.tensors import bits_per_weight, tensor_table
 
@@ -28,26 +27,32 @@ class Choice:
 
 
 def choose_file(
-    source: Source, layout: SingleFileLayout, part: str, files: Sequence[Path], explicit: bool
+    source: Source,
+    part: str,
+    files: Sequence[Path],
+    explicit: bool,
+    check: Callable[[Path], object] | None = None,
 ) -> Choice:
-    """Choose among files. explicit: whether the user named them, which allows namesakes. Raises
+    """Choose among files. explicit: whether the user named them, which allows namesakes. check:
+    looks at the best file more closely, and raises UserError if the next one is to be taken. Raises
     UserError for an explicit file that cannot be read.
 
     Files with the usual name come first, then the highest precision, then files of this part alone.
     """
-    config, ranked, unreadable = source.config(part), [], []
-    usual_name = source.row.file if part == "transformer" else layout.PREFERRED[part]
+    format, config, ranked = source.format(part), source.config(part), []
+    unreadable: list[str] = []
+    usual = tuple(name.lower() for name in source.row.comfyui.usual(part))
     for path in files:
         name = path.name.lower()
-        if not explicit and _is_namesake(source.row, layout, part, name):
+        if not explicit and is_namesake(source.row, part, name):
             continue
         tensors: dict[str, TensorEntry] | None = None
         try:
             file_tensors = tensor_table([path])
-            tensors = layout.part_tensors(part, file_tensors, config)
+            tensors = format.find(file_tensors, config)
             if tensors is None:
                 continue
-            layout.check_readable(part, tensors, config)
+            format.check_readable(tensors)
         except UserError as error:
             if explicit:
                 raise
@@ -55,17 +60,42 @@ def choose_file(
             if tensors is not None:
                 unreadable.append(error.title)
             continue
-        has_usual_name = name.startswith(usual_name)
+        usual_name = not usual or name.startswith(usual)
         alone = len(file_tensors) == len(tensors)
-        ranked.append((not has_usual_name, _precision_rank(tensors), not alone, str(path), path))
-    return Choice(min(ranked)[-1] if ranked else None, unreadable)
+        ranked.append((not usual_name, _precision_rank(tensors), not alone, str(path), path))
+    best = _first_good([path for *_, path in sorted(ranked)], unreadable, explicit, check)
+    return Choice(best, unreadable)
 
 
-def _is_namesake(row: ModelRow, layout: SingleFileLayout, part: str, name: str) -> bool:
-    """Return whether the name belongs to another model of the same shape."""
-    for word in layout.NAMESAKES:
-        expected = part == "transformer" and word in row.file
-        if (word in name) != expected:
+def _first_good(
+    ranked: Sequence[Path],
+    unreadable: list[str],
+    explicit: bool,
+    check: Callable[[Path], object] | None,
+) -> Path | None:
+    """Return the first file that `check` accepts. Adds a sentence on each one before to
+    `unreadable`."""
+    for path in ranked:
+        try:
+            if check is not None:
+                check(path)
+        except UserError as error:
+            if explicit:
+                raise
+            log.info("%s is passed over: %s", path, error.title)
+            unreadable.append(error.title)
+        else:
+            return path
+    return None
+
+
+def is_namesake(row: ModelRow, part: str, name: str) -> bool:
+    """Return whether a file's name, in lower case, is that of another model of the same shape."""
+    own = " ".join(row.comfyui.usual("transformer")).lower()
+    for word in row.comfyui.others:
+        if word in name and word not in own:
+            return True
+        if part == "transformer" and word in own and word not in name:
             return True
     return False
 

@@ -7,9 +7,9 @@ from collections.abc import Collection
 
 from blockskip.models.sources.tensors import is_lora
 
-OTHER_TRANSFORMERS = (
-    *("FLUX.2", "Chroma", "Stable Diffusion 3", "Qwen-Image", "Z-Image", "SANA", "Wan"),
-    "Stable Diffusion 1, 2 or XL",
+TRANSFORMERS = (
+    *("FLUX.1", "FLUX.2", "Chroma", "Stable Diffusion 3", "Qwen-Image", "Qwen-Image-2.1"),
+    *("Z-Image", "Krea 2", "SANA", "Wan", "Stable Diffusion 1, 2 or XL"),
 )
 # what it is → patterns of which one key matches each; a prefix may come before them. The first fits
 _SIGNS: tuple[tuple[str, tuple[str, ...]], ...] = (
@@ -18,6 +18,8 @@ _SIGNS: tuple[tuple[str, tuple[str, ...]], ...] = (
     ("Chroma", (r"distilled_guidance_layer",)),
     ("FLUX.1", (r"double_blocks\.\d+\.img_attn|single_transformer_blocks\.\d+\.",)),
     ("Stable Diffusion 3", (r"joint_blocks\.\d+\.|transformer_blocks\.\d+\.ff_context\.",)),
+    ("Qwen-Image-2.1", (r"transformer_blocks\.\d+\.img_mlp\.(gate_up|gate_layer)\.",)),
+    ("Krea 2", (r"txtfusion\.|text_fusion\.projector",)),
     ("Qwen-Image", (r"transformer_blocks\.\d+\.img_mod\.",)),
     ("Z-Image", (r"cap_embedder\.", r"(noise|context)_refiner\.")),
     ("SANA", (r"blocks\.\d+\.(mlp|ff)\.(inverted_conv|conv_inverted)",)),

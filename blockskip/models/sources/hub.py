@@ -296,12 +296,10 @@ def _write_manifest(folder: Path, manifest: dict) -> None:
 
 
 def _is_complete(row: ModelRow, folder: Path) -> bool:
-    from blockskip.models.sources.layouts import index_file, layout_of
+    from blockskip.models.sources.layouts import index_file
     from blockskip.models.sources.source import Source
 
     if row.files:
         return all((folder / name).exists() for name in row.files)
     source = Source(row, folder)
-    return index_file(folder) is not None and all(
-        source.paths(part) for part in layout_of(row).PARTS
-    )
+    return index_file(folder) is not None and all(map(source.paths, row.parts))

@@ -1,40 +1,15 @@
-"""File layouts of models, and the folders of their configs."""
+"""Configs of models in diffusers' layout, and the folders that hold them."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from blockskip.core import files
 from blockskip.core.errors import BadFile
 from blockskip.core.paths import PRESETS, ROOT
-from blockskip.core.presets import ModelRow
+from blockskip.core.presets import ModelRow, model_rows
 from blockskip.core.validation import validated
-from blockskip.models.sources import flux_checkpoint
-from blockskip.models.sources.diffusers_checkpoint import DiffusersFiles
-from blockskip.models.sources.entry import TensorEntry
-from blockskip.models.sources.tensors import WeightIndex
-
-
-class SingleFileLayout(Protocol):
-    """Interface of a layout of single files, as ComfyUI has them; see flux_checkpoint.py."""
-
-    PARTS: dict[str, tuple[str, str, str]]
-    TOKENIZERS: dict[str, tuple[str, tuple[str, ...]]]
-    PREFERRED: dict[str, str | tuple[str, ...]]
-    NAMESAKES: tuple[str, ...]
-    HARMLESS: tuple[str, ...]
-
-    def part_tensors(
-        self, part: str, tensors: dict[str, TensorEntry], config: dict
-    ) -> dict[str, TensorEntry] | None:
-        """Return the tensors of `part` in a file, None if the file lacks it."""
-
-    def weight_index(self, part: str, tensors: dict[str, TensorEntry], config: dict) -> WeightIndex:
-        """Return parameter name → stored weight. Raises UserError."""
-
-    def check_readable(self, part: str, tensors: dict[str, TensorEntry], config: dict) -> None:
-        """Raise UserError if the tensors of a part cannot be read. Does not need torch."""
 
 
 def read_config(path: Path) -> dict:
@@ -71,14 +46,12 @@ def _library_and_class(value: Any) -> Any:
     return value
 
 
-def layout_of(row: ModelRow) -> DiffusersFiles | SingleFileLayout:
-    """Return the layout of a model's files."""
-    return DiffusersFiles(row) if row.parts else flux_checkpoint
-
-
 def configs_folder(row: ModelRow) -> Path:
     """Return the folder of a model's configs: the shipped one, else the model's own. A sibling has
-    those of its model unless it has others."""
-    names = (row.name, row.sibling_of) if row.sibling_of else (row.name,)
+    those of a row of the same repository, else those of its model, unless it has others."""
+    names = [row.name]
+    if row.sibling_of:
+        same = (other.name for other in model_rows().values() if other.source == row.source)
+        names += [*same, row.sibling_of]
     shipped = (PRESETS / name for name in names)
     return next((folder for folder in shipped if index_file(folder)), ROOT / row.source)

@@ -13,7 +13,6 @@ from blockskip.core.presets import ModelRow, model_rows
 from blockskip.models.sources.layouts import (
     configs_folder,
     index_file,
-    layout_of,
     read_config,
     read_index,
 )
@@ -76,7 +75,7 @@ def _difference(row: ModelRow, folder: Path) -> str:
     for option in options:
         if theirs.get(option, ours[option]) != ours[option]:  # Krea 2 Turbo's is_distilled
             return f"its pipeline has {option} = {theirs[option]}, not {ours[option]}"
-    for part in layout_of(row).PARTS:
+    for part in row.parts:
         found = theirs.get(part)
         name = found[-1] if isinstance(found, list) and found else None
         # the classes of a text encoder differ in the head, which is not used

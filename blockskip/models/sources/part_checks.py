@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,15 +11,19 @@ from transformers import PreTrainedModel
 from blockskip.core.errors import BadFile
 from blockskip.models.sources import side_tensors
 from blockskip.models.sources.empty_model import build_empty, new_part
-from blockskip.models.sources.layouts import layout_of
 from blockskip.models.sources.lora_file import read_lora
+from blockskip.models.sources.part_formats import UNUSED
 from blockskip.models.sources.tensors import WeightIndex, tensor_table
 
 if TYPE_CHECKING:
+    import torch
+    from diffusers import ModelMixin
     from torch import nn
 
     from blockskip.models.sources.source import Source
     from blockskip.models.sources.tensor_reader import Reader
+
+_NEVER_RUN = ("visual", "lm_head")  # modules of text encoders
 
 
 def check_part(source: Source, part: str) -> WeightIndex:
@@ -29,38 +34,59 @@ def check_part(source: Source, part: str) -> WeightIndex:
     """
     import torch
 
-    module = build_empty(partial(new_part, source.published_folder, part), torch.bfloat16)
-    weights = part_weights(source, part, module)
+    weights = part_weights(source, part, build_part(source, part, torch.bfloat16))
     side_tensors.check_contents(weights.values(), source.tensors(part))
     return weights
+
+
+def build_part(source: Source, part: str, dtype: torch.dtype) -> ModelMixin | PreTrainedModel:
+    """Build a part without weights, as `source` has it."""
+    module = build_empty(partial(new_part, source.published_folder, part), dtype)
+    return module if source.is_folder else without_unused(module)
+
+
+def without_unused(module: PreTrainedModel) -> PreTrainedModel:
+    """Remove the modules of a text encoder that are never run, in place, because single files may
+    lack them. Return the encoder."""
+    from torch import nn
+
+    for name, _ in list(module.named_modules()):
+        if name.rpartition(".")[2] in _NEVER_RUN:
+            module.set_submodule(name, nn.Identity())
+    return module
 
 
 def part_weights(source: Source, part: str, module: nn.Module) -> WeightIndex:
     """Return parameter of `module` → stored weight, from file headers. Raises as `check_part`."""
     index, tensors = source.weights(part), source.tensors(part)
+    identities = source.identities(part)
     names: dict[int, list[str]] = {}  # a tied parameter has several, of which files may lack some
     saved = module.state_dict(keep_vars=True)
     for name, tensor in saved.items():
         names.setdefault(id(tensor), []).append(name)
     weights: WeightIndex = {}
     for group in names.values():
+        if group[0] in identities:
+            continue
         stored = next((index[name] for name in group if name in index), None)
         if stored is None:
             if saved[group[0]].is_floating_point():
                 raise _missing(source, part, group[0])
             continue
-        if stored.shape != tuple(saved[group[0]].shape):
+        shape = tuple(saved[group[0]].shape)
+        if stored.shape != shape and _without_ones(stored.shape) == _without_ones(shape):
+            stored = replace(stored, shape=shape)  # some programs drop axes of 1
+        if stored.shape != shape:
             raise BadFile(
                 f"{stored.path.name}: “{stored.entry.key}” has the shape {stored.shape}, that of "
-                f"{source.row.title} is {tuple(saved[group[0]].shape)}.",
+                f"{source.row.title} is {shape}.",
                 "It is another model's file; choose the right one.",
             )
         weights |= dict.fromkeys(group, stored)
     keys = {entry.key for entry in tensors.values()}
     everything = tensor_table(source.paths(part))
     outside = {key: entry for key, entry in everything.items() if entry.key not in keys}
-    harmless = layout_of(source.row).HARMLESS
-    side_tensors.check_used(tensors | outside, weights.values(), harmless)
+    side_tensors.check_used(tensors | outside, weights.values(), UNUSED)
     return weights
 
 
@@ -76,11 +102,19 @@ def check_lora(source: Source) -> None:
 
 def load_part(source: Source, part: str, module: nn.Module, reader: Reader) -> None:
     """Read all weights of `module`, a part without weights, on the CPU. Raises as `check_part`."""
+    import torch
+
     weights, absent = part_weights(source, part, module), module.state_dict()
     state = {name: weight.read(absent[name].dtype, reader) for name, weight in weights.items()}
+    for name in source.identities(part):
+        state[name] = torch.eye(*absent[name].shape, dtype=absent[name].dtype)
     module.load_state_dict(state, assign=True)
     if isinstance(module, PreTrainedModel):
         module.tie_weights()  # an embedding may have two names
+
+
+def _without_ones(shape: tuple[int, ...]) -> list[int]:
+    return [size for size in shape if size != 1]
 
 
 def _missing(source: Source, part: str, name: str) -> BadFile:

@@ -45,7 +45,9 @@ def find_model(row: ModelRow) -> Source:
     if (downloaded := hub.downloaded(row)) is not None:
         return Source(row, downloaded)
     comfyui = (
-        "" if row.parts else f"If ComfyUI has it: {command('models use-comfyui')} FOLDER. Else d"
+        f"If ComfyUI has it: {command('models use-comfyui')} FOLDER. Else d"
+        if row.comfyui.files
+        else ""
     )
     accept = f", after accepting its licence at {hub.model_page(row)}" if row.gated else ""
     raise ModelMissing(

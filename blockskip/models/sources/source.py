@@ -15,7 +15,9 @@ from blockskip.core.paths import data_dir
 from blockskip.core.presets import ModelRow
 from blockskip.models.sources.entry import TensorEntry
 from blockskip.models.sources.hub_api import TEXT_SUFFIXES
-from blockskip.models.sources.layouts import configs_folder, layout_of, read_config
+from blockskip.models.sources.known_formats import format_of
+from blockskip.models.sources.layouts import configs_folder, read_config, read_index
+from blockskip.models.sources.part_formats import PartFormat
 from blockskip.models.sources.tensors import (
     WeightIndex,
     missing_files,
@@ -65,16 +67,27 @@ class Source:
         configs = configs_folder(self.row)
         return configs if configs.is_dir() else self.folder
 
+    def format(self, part: str) -> PartFormat:
+        """Return how files hold a part."""
+        return format_of(read_index(self.published_folder)[part][-1])
+
+    def identities(self, part: str) -> tuple[str, ...]:
+        """Return the matrices of a part that are the identity, in single files."""
+        return () if self.is_folder else self.format(part).identities(self.published_config(part))
+
     def tensors(self, part: str) -> dict[str, TensorEntry]:
         """Return the stored tensors of a part, without the prefix that a file of several parts
         gives them. Reads only file headers. Raises UserError if files are missing or broken."""
-        layout, paths = layout_of(self.row), self.paths(part)
-        tensors = layout.part_tensors(part, tensor_table(paths), self.published_config(part))
-        if tensors is None:
+        paths = self.paths(part)
+        everything = tensor_table(paths)
+        tensors: dict[str, TensorEntry] | None = everything
+        if not self.is_folder:
+            tensors = self.format(part).find(everything, self.published_config(part))
+        if not tensors:
             problem = missing_files(self.folder / part) if not paths and self.is_folder else ""
             raise BadFile(
                 f"{self.location} does not hold the whole of {self.row.title}'s "
-                f"{layout.PARTS[part][0]}{problem}.",
+                f"{self.format(part).title}{problem}.",
                 f"Fetch it, or choose other files: {command('models use')} {self.row.name} …",
             )
         return tensors
@@ -84,8 +97,7 @@ class Source:
 
         Raises UserError if files are missing, broken, or lack a tensor of the part.
         """
-        config = self.published_config(part)
-        return layout_of(self.row).weight_index(part, self.tensors(part), config)
+        return self.format(part).weights(self.tensors(part), self.published_config(part))
 
     def fingerprint(self, progress: Callable[[int, int], None] | None = None) -> str:
         """Return 16 hex digits that identify every weight, config and vocabulary in use.

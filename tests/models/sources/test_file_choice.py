@@ -80,7 +80,9 @@ PLACES = {
 @pytest.mark.parametrize("part", PLACES)
 def test_an_unreadable_file_is_passed_over_for_a_good_one(comfy, parts, part, kind):
     """Which the present order would like less: rounded, or with a name that is not the usual."""
-    row = dataclasses.replace(presets.model_row("demo"), file="flux1-dev")
+    row = dataclasses.replace(
+        presets.model_row("demo"), comfyui=presets.model_row("flux-dev").comfyui
+    )
     place = comfy / "models" / PLACES[part]
     (good,) = place.parent.glob(f"{place.name}*")
     good = good.rename(good.with_name(f"{place.name}-zz-good.safetensors"))
@@ -137,6 +139,4 @@ def test_other_families_in_comfyuis_folder_are_said_not_to_be_taken(comfy, monke
     save_file(other, folder / "z_image_turbo_bf16.safetensors")
     code, answer = run(monkeypatch, capsys, "use-comfyui", str(comfy))
     assert code == 1 and answer["kind"] == "ModelMissing"
-    assert answer["error"].endswith(
-        "Only FLUX.1 is taken from ComfyUI's files, not Z-Image (z_image_turbo_bf16.safetensors)."
-    )
+    assert answer["error"].endswith("There is Z-Image (z_image_turbo_bf16.safetensors).")

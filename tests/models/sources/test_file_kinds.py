@@ -156,7 +156,7 @@ def test_every_tensor_beside_the_parts_is_known_or_named(comfy, parts):
     save_file(state, path)
     sources.select_model(presets.model_row("demo"), [comfy])
     save_file(state | {"scales.double_blocks.0": torch.ones(1)}, path)
-    with pytest.raises(BadFile, match="flux1-dev.safetensors .* “scales.double_blocks.0”"):
+    with pytest.raises(UserError, match="flux1-dev.safetensors .* “scales.double_blocks.0”"):
         sources.select_model(presets.model_row("demo"), [comfy])
 
 

@@ -7,6 +7,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from helpers.comfy import (
+    flux_format,
     from_fp8,
     original_transformer,
     original_vae,
@@ -19,7 +20,6 @@ from blockskip.core import presets
 from blockskip.core.errors import UserError
 from blockskip.core.paths import ASSETS
 from blockskip.models import sources
-from blockskip.models.sources import flux_checkpoint
 from blockskip.models.sources.entry import TensorEntry
 from blockskip.models.sources.tensors import find_weight, tensor_table
 
@@ -27,8 +27,8 @@ DEMO = ASSETS / "demo-model"
 
 
 def read_back(path, part, configuration):
-    own = flux_checkpoint.part_tensors(part, tensor_table([path]), configuration)
-    return flux_checkpoint.weight_index(part, own, configuration)
+    own = flux_format(part).find(tensor_table([path]), configuration)
+    return flux_format(part).weights(own, configuration)
 
 
 @pytest.mark.parametrize("prefix", ["", "model.diffusion_model."])
@@ -55,7 +55,7 @@ def test_names_are_those_of_the_librarys_own_conversion():
         model = FluxTransformer2DModel(num_layers=1, num_single_layers=1, guidance_embeds=True)
     original = original_transformer(model.state_dict())
     stored = {k: TensorEntry(DEMO, k, "BF16", tuple(v.shape), 0, 0) for k, v in original.items()}
-    index = flux_checkpoint.weight_index("transformer", stored, dict(model.config))
+    index = flux_format("transformer").weights(stored, dict(model.config))
     theirs = convert_flux_transformer_checkpoint_to_diffusers(original)
     assert {k: w.shape for k, w in index.items()} == {k: tuple(v.shape) for k, v in theirs.items()}
 

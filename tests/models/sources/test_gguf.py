@@ -1,10 +1,18 @@
 """GGUF files are read as the `gguf` package itself reads them, and chosen, named and refused."""
 
+import dataclasses
 import json
 
 import pytest
 import torch
-from helpers.comfy import comfy_folder, original_parts, original_transformer, parts_of, to_fp8
+from helpers.comfy import (
+    comfy_folder,
+    flux_format,
+    original_parts,
+    original_transformer,
+    parts_of,
+    to_fp8,
+)
 from helpers.ggufs import PACKED, foreign_type, llama_names, read_gguf, write_gguf
 from helpers.tiny import tiny_flux
 from safetensors.torch import save_file
@@ -15,7 +23,8 @@ from blockskip.core.errors import UserError
 from blockskip.core.paths import ASSETS
 from blockskip.memory import open_model
 from blockskip.models import sources
-from blockskip.models.sources import flux_checkpoint, flux_pipeline, gguf
+from blockskip.models.families.base import get_family
+from blockskip.models.sources import gguf
 from blockskip.models.sources import source as model_files
 from blockskip.models.sources.tensor_reader import Reader
 from blockskip.models.sources.tensors import find_weight, tensor_table
@@ -24,8 +33,8 @@ DEMO = ASSETS / "demo-model"
 
 
 def index_of(path, part, configuration):
-    own = flux_checkpoint.part_tensors(part, tensor_table([path]), configuration)
-    return flux_checkpoint.weight_index(part, own, configuration)
+    own = flux_format(part).find(tensor_table([path]), configuration)
+    return flux_format(part).weights(own, configuration)
 
 
 def read_both_ways(stored, dtype):
@@ -164,7 +173,9 @@ def comfy(tmp_path, demo_parts):
 
 
 def test_the_least_rounded_file_is_taken_unless_one_is_named(comfy, demo_parts):
-    row, folder = presets.model_row("demo"), comfy / "models/unet"
+    names = presets.model_row("flux-dev").comfyui
+    row = dataclasses.replace(presets.model_row("demo"), comfyui=names)
+    folder = comfy / "models/unet"
     folder.mkdir()
     for name in ("BF16", "Q8_0", "Q5_1", "Q4_0"):
         write_gguf(folder / f"flux1-dev-{name}.gguf", demo_parts["transformer"], name)
@@ -210,7 +221,7 @@ def test_a_model_of_ggufs_is_assembled_named_and_fingerprinted(
     assert 8.5 <= parts["transformer"]["bits"] < 9 and parts["transformer"]["note"]
     assert not parts["text_encoder_2"]["note"] and parts["vae"]["bits"] == 16
     source = sources.find_model(presets.model_row("demo"))
-    pipe = flux_pipeline.assemble(source, torch.bfloat16)
+    pipe = get_family("flux").load(source, torch.bfloat16)
     wanted = read_gguf(source.files["transformer"])["double_blocks.0.img_attn.qkv.weight"]
     layer = pipe.transformer.transformer_blocks[0].attn.to_k.weight
     assert torch.equal(layer, wanted.chunk(3)[1].bfloat16())

@@ -40,7 +40,11 @@ def files():
 def row(monkeypatch):
     """A model that is nowhere but on the hub."""
     row = dataclasses.replace(
-        presets.model_row("demo"), name="tiny", title="Tiny FLUX", source=REPOSITORY
+        presets.model_row("demo"),
+        name="tiny",
+        title="Tiny FLUX",
+        source=REPOSITORY,
+        comfyui=presets.model_row("flux-dev").comfyui,
     )
     monkeypatch.setattr("blockskip.models.sources.hub.RESERVED_BYTES", 0)
     return row

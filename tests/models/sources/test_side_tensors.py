@@ -5,13 +5,13 @@ import re
 
 import pytest
 import torch
-from helpers.comfy import original_parts, original_transformer
+from helpers.comfy import flux_format, original_parts, original_transformer
 from helpers.tiny import tiny_flux
 from safetensors.torch import save_file
 
 from blockskip.core.errors import BadFile
 from blockskip.core.paths import ASSETS
-from blockskip.models.sources import flux_checkpoint, side_tensors
+from blockskip.models.sources import side_tensors
 from blockskip.models.sources.tensors import find_weight, tensor_table
 
 FP8 = torch.float8_e4m3fn
@@ -77,8 +77,8 @@ def flux():
 
 
 def check(path, part, config):
-    tensors = flux_checkpoint.part_tensors(part, tensor_table([path]), config)
-    flux_checkpoint.check_readable(part, tensors, config)
+    tensors = flux_format(part).find(tensor_table([path]), config)
+    flux_format(part).check_readable(tensors)
 
 
 QKV = "double_blocks.0.img_attn.qkv"
@@ -148,8 +148,8 @@ def test_encoders_in_scaled_float8_are_read(tmp_path, part):
     path = tmp_path / "encoder.safetensors"
     save_file({key: tensor.contiguous().clone() for key, tensor in packed.items()}, path)
     check(path, part, config)
-    tensors = flux_checkpoint.part_tensors(part, tensor_table([path]), config)
-    index = flux_checkpoint.weight_index(part, tensors, config)
+    tensors = flux_format(part).find(tensor_table([path]), config)
+    index = flux_format(part).weights(tensors, config)
     for name, weight in index.items():
         assert torch.equal(weight.read(torch.float32), truth[weight.entry.key].float()), name
     assert {w.entry.key for w in index.values()} == state.keys()

@@ -21,7 +21,7 @@ from blockskip.core import presets
 from blockskip.core.errors import UserError
 from blockskip.core.paths import ASSETS, data_dir
 from blockskip.models import sources
-from blockskip.models.sources import flux_pipeline
+from blockskip.models.families.base import get_family
 from blockskip.models.sources import source as model_files
 from blockskip.models.sources.layouts import configs_folder
 
@@ -32,7 +32,7 @@ DEMO = ASSETS / "demo-model"
 def test_files_that_were_read_can_be_replaced(comfy):
     """Windows refuses to replace a file while a program has it mapped."""
     source = sources.select_model(presets.model_row("demo"), [comfy])
-    pipe = flux_pipeline.assemble(source, torch.bfloat16)
+    pipe = get_family("flux").load(source, torch.bfloat16)
     maps = Path("/proc/self/maps").read_text(encoding="utf-8")
     assert pipe.vae is not None and not [p for p in source.files.values() if p.name in maps]
 
@@ -77,9 +77,7 @@ def test_a_folder_in_the_librarys_layout_is_an_index_too_sharded_or_not(tmp_path
 
 def test_parts_can_be_left_for_placement_to_fill(comfy):
     source = sources.select_model(presets.model_row("demo"), [comfy])
-    pipe = flux_pipeline.assemble(
-        source, torch.bfloat16, without_weights=("transformer", "text_encoder_2")
-    )
+    pipe = get_family("flux").open(source, torch.bfloat16)
     for part in ("transformer", "text_encoder_2"):
         module, index = getattr(pipe, part), source.weights(part)
         assert all(p.is_meta and p.dtype == torch.bfloat16 for p in module.parameters())
@@ -107,8 +105,13 @@ def test_a_comfyui_folder_is_found_and_remembered(comfy):
 
 
 def test_the_best_file_is_chosen_and_namesakes_are_left(comfy, demo_parts):
-    row = dataclasses.replace(presets.model_row("demo"), file="flux1-dev")
-    krea, models = dataclasses.replace(row, file="flux1-krea"), comfy / "models"
+    row = dataclasses.replace(
+        presets.model_row("demo"), comfyui=presets.model_row("flux-dev").comfyui
+    )
+    krea, models = (
+        dataclasses.replace(row, comfyui=presets.model_row("flux-krea").comfyui),
+        comfy / "models",
+    )
     best = models / "diffusion_models" / "flux1-dev.safetensors"
     fp8 = to_fp8(demo_parts["transformer"])
     save_file(fp8, models / "diffusion_models" / "flux1-dev-fp8.safetensors")
@@ -126,7 +129,7 @@ def test_the_best_file_is_chosen_and_namesakes_are_left(comfy, demo_parts):
         sources.select_model(row, [comfy])
     with pytest.raises(UserError, match="transformer was not found") as none:
         sources.select_model(krea, [comfy])
-    assert "flux1-krea.safetensors" in none.value.remedy
+    assert "flux1-krea-dev.safetensors" in none.value.remedy
     asked = models / "diffusion_models" / "flux1-dev-kontext.safetensors"
     shutil.copy(asked, asked.with_name("a-copy.safetensors"))
     assert sources.select_model(row, [asked, comfy]).files["transformer"] == asked
@@ -163,9 +166,13 @@ def test_vocabularies_are_comfyuis_own_and_missed_by_name(comfy, tmp_path, monke
         sources.select_model(row, [comfy]).tokenizers["tokenizer"] == comfy / "comfy/sd1_tokenizer"
     )
     shutil.copytree(DEMO, bare, ignore=shutil.ignore_patterns("tokenizer*", "*.safetensors"))
-    monkeypatch.setattr("blockskip.models.sources.comfyui.configs_folder", lambda row: bare)
+    for module in ("comfyui", "source"):
+        monkeypatch.setattr(
+            f"blockskip.models.sources.{module}.configs_folder",
+            lambda row: bare if row.name == "demo" else configs_folder(row),
+        )
     usual = []
-    monkeypatch.setattr("blockskip.models.sources.comfyui.candidates", lambda: usual)
+    monkeypatch.setattr("blockskip.models.sources.vocabularies.candidates", lambda: usual)
     program = tmp_path / "resources" / "ComfyUI"  # as ComfyUI Desktop has it
     program.mkdir(parents=True)
     shutil.move(comfy / "comfy", program / "comfy")
@@ -242,7 +249,7 @@ def test_the_command_says_what_is_here(comfy, monkeypatch, capsys):
     code, answer = said()
     assert code == 0 and [m["ready"] for m in answer["models"][:2]] == [True, False]
     problems = {model["model"]: model["problem"] for model in answer["models"]}
-    assert "use-comfyui" in problems["flux-dev"] and "use-comfyui" not in problems["z-image"]
+    assert "use-comfyui" in problems["flux-dev"] and "use-comfyui" not in problems["sana-0.6b"]
     code, answer = said("use-comfyui", str(comfy))
     assert code == 0 and answer["models"][0]["where"].endswith("flux1-dev.safetensors")
     code, answer = said("check", "demo")
