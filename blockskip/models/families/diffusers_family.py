@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -69,7 +69,6 @@ class DiffusersFamily(Family):
     )
     shared_modulation: tuple[str, ...] = ()
     caption_modules: tuple[str, ...] = ()
-    workflow: Callable[..., dict] | None = None
     streamed_parts = ("transformer", "text_encoder")
 
     def load(self, source: Source | Path, dtype: torch.dtype) -> DiffusionPipeline:
