@@ -13,8 +13,9 @@ from pydantic.dataclasses import dataclass
 
 from blockskip.core import presets
 from blockskip.core.presets import STRICT, ModelRow
-from blockskip.models.lora.litegraph import Canvas, ModelFile, Output
+from blockskip.models.lora.litegraph import Canvas, ModelFile, Node, Output, Widget
 
+Source = Node | Output
 _TOKEN_PX = 16  # side of an image token in all families here
 _ENCODER_LOADERS = {1: "CLIPLoader", 2: "DualCLIPLoader", 3: "TripleCLIPLoader"}
 
@@ -47,21 +48,23 @@ def workflow(lora_file: str, prompt: str, row: ModelRow) -> dict | None:
     recipe, used = _recipe(row), row.sibling_row or row
     canvas = Canvas()
     canvas.column("", 460)
-    note = canvas.add("MarkdownNote", title="Read me", height=430)
-    model, clip, vae = _files(canvas, recipe)
+    note = canvas.add("MarkdownNote", title="Read me", height=480)
+    canvas.column("Files", 420)
+    model, clip, vae = _loaders(canvas, recipe)
     canvas.column("LoRA", 360)
-    model = _loras(canvas, recipe, row, model, lora_file)
+    model = _adapted(canvas, recipe, row, model, lora_file)
     if recipe.min_padding:
-        clip = canvas.add("T5TokenizerOptions", "CLIP", [recipe.min_padding, 0], clip=clip).output(
-            "CLIP"
-        )
+        clip = canvas.add("T5TokenizerOptions", "CLIP", [recipe.min_padding, 0], {"clip": clip})
     canvas.column("Prompt", 420)
-    positive, negative = _conditioning(canvas, recipe, used, clip, prompt)
+    positive, negative = _prompts(canvas, recipe, used, clip, prompt)
     canvas.column("Sampling", 320)
-    latent = _sampling(canvas, recipe, used, model, positive, negative)
-    canvas.column("Picture", 440)
-    picture = canvas.add("VAEDecode", "IMAGE", samples=latent, vae=vae).output("IMAGE")
-    canvas.add("SaveImage", "", [Path(lora_file).stem], images=picture, height=420)
+    prompts = {"model": model, "positive": positive, "negative": negative}
+    if recipe.sigmas_node:
+        sampler = _custom_sampler(canvas, recipe, used, prompts)
+    else:
+        sampler = _sampler(canvas, recipe, used, prompts)
+    picture = canvas.add("VAEDecode", "IMAGE", [], {"samples": sampler, "vae": vae})
+    canvas.add("SaveImage", "", [Path(lora_file).stem], {"images": picture}, height=420)
     note.widgets.append(_note(canvas, used, demo))
     return canvas.to_json()
 
@@ -77,103 +80,85 @@ def _file(key: str, folder: str) -> ModelFile:
     return ModelFile(f"{owner}/{name}", path, folder)
 
 
-def _files(canvas: Canvas, recipe: Recipe) -> tuple[Output, Output, Output]:
-    """Add the nodes that load the model's files; return its transformer, encoders and VAE."""
-    canvas.column("Files", 420)
-    if recipe.vae:
-        file = _file(recipe.transformer, "diffusion_models")
-        model = canvas.add("UNETLoader", "MODEL", [file.name, "default"], files=[file])
-    else:
+def _loaders(canvas: Canvas, recipe: Recipe) -> tuple[Source, Source, Source]:
+    """Add the nodes that load files; return the transformer, the text encoders and the VAE."""
+    encoders = [_file(key, "text_encoders") for key in recipe.encoders]
+    kind = _ENCODER_LOADERS[len(encoders)]
+    types = [recipe.encoder_type] if recipe.encoder_type else []
+    widgets = [*(file.name for file in encoders), *types, "default"]
+    if not recipe.vae:
         file = _file(recipe.transformer, "checkpoints")
         model = canvas.add("CheckpointLoaderSimple", "", [file.name], files=[file])
-    encoders = [_file(key, "text_encoders") for key in recipe.encoders]
-    types = [recipe.encoder_type] if recipe.encoder_type else []
-    clip = canvas.add(
-        _ENCODER_LOADERS[len(encoders)],
-        "CLIP",
-        [*(file.name for file in encoders), *types, "default"],
-        files=encoders,
-    )
-    vae = model
-    if recipe.vae:
-        file = _file(recipe.vae, "vae")
-        vae = canvas.add("VAELoader", "VAE", [file.name], files=[file])
-    return model.output("MODEL"), clip.output("CLIP"), vae.output("VAE")
+        return model, canvas.add(kind, "CLIP", widgets, files=encoders), model.output("VAE")
+    file = _file(recipe.transformer, "diffusion_models")
+    model = canvas.add("UNETLoader", "MODEL", [file.name, "default"], files=[file])
+    clip = canvas.add(kind, "CLIP", widgets, files=encoders)
+    file = _file(recipe.vae, "vae")
+    return model, clip, canvas.add("VAELoader", "VAE", [file.name], files=[file])
 
 
-def _loras(canvas: Canvas, recipe: Recipe, row: ModelRow, model: Output, lora_file: str) -> Output:
+def _adapted(
+    canvas: Canvas, recipe: Recipe, row: ModelRow, model: Source, lora_file: str
+) -> Source:
     """Add the LoRA, the sibling's if it is a LoRA too, and the shift of the row's schedule."""
     loader, sibling = "LoraLoaderModelOnly", row.sibling
     model = canvas.add(
-        loader, "MODEL", [lora_file, 1.0], title="The trained LoRA", model=model
-    ).output("MODEL")
+        loader, "MODEL", [lora_file, 1.0], {"model": model}, title="The trained LoRA"
+    )
     if sibling is not None and sibling.lora:
         file = ModelFile(sibling.source, sibling.lora, "loras")
-        model = canvas.add(
-            loader, "MODEL", [file.name, 1.0], title=sibling.title, files=[file], model=model
-        ).output("MODEL")
+        widgets: list[Widget] = [file.name, 1.0]
+        title = sibling.title
+        model = canvas.add(loader, "MODEL", widgets, {"model": model}, title=title, files=[file])
     if recipe.shift_node:
         tokens = (row.native_px // _TOKEN_PX) ** 2
         shift = sibling.shift if sibling is not None else row.shift_at(tokens)
-        model = canvas.add(
-            recipe.shift_node, "MODEL", [round(shift, 2)], model=model
-        ).output("MODEL")
+        model = canvas.add(recipe.shift_node, "MODEL", [round(shift, 2)], {"model": model})
     return model
 
 
-def _conditioning(
-    canvas: Canvas, recipe: Recipe, used: ModelRow, clip: Output, prompt: str
-) -> tuple[Output, Output]:
+def _prompts(
+    canvas: Canvas, recipe: Recipe, used: ModelRow, clip: Source, prompt: str
+) -> tuple[Source, Source]:
     """Add the prompts; return the positive and the negative one."""
-    kind = recipe.prompt_node
-    positive = canvas.add(kind, "CONDITIONING", [prompt], title="Prompt", height=120, clip=clip)
-    if len(positive.outputs) > 1:  # it takes both
+    kind, type = recipe.prompt_node, "CONDITIONING"
+    positive: Node = canvas.add(kind, type, [prompt], {"clip": clip}, title="Prompt", height=120)
+    if len(positive.outputs) > 1:  # it encodes both
         positive.widgets += ["", used.native_px]
-        first, second = positive.all_outputs("CONDITIONING")
-        return first, second
-    plain = positive.output("CONDITIONING")
+        return positive.output("positive"), positive.output("negative")
     if _cfg(used) > 1:
-        negative = canvas.add(
-            kind, "CONDITIONING", [""], title="Negative prompt", height=60, clip=clip
-        )
+        negative = canvas.add(kind, type, [""], {"clip": clip}, title="Negative prompt", height=60)
     else:
-        negative = canvas.add("ConditioningZeroOut", "CONDITIONING", conditioning=plain)
+        negative = canvas.add("ConditioningZeroOut", type, [], {"conditioning": positive})
     if used.guidance_embedding:
-        plain = canvas.add(
-            "FluxGuidance", "CONDITIONING", [used.preview_guidance], conditioning=plain
-        ).output("CONDITIONING")
-    return plain, negative.output("CONDITIONING")
+        strength = [used.preview_guidance]
+        positive = canvas.add("FluxGuidance", type, strength, {"conditioning": positive})
+    return positive, negative
 
 
-def _sampling(
-    canvas: Canvas,
-    recipe: Recipe,
-    used: ModelRow,
-    model: Output,
-    positive: Output,
-    negative: Output,
-) -> Output:
-    """Add the empty latent and the sampler; return the sampled latent."""
-    side, steps = used.native_px, used.preview_steps
-    latent = canvas.add(recipe.latent, "LATENT", [side, side, 1]).output("LATENT")
-    prompts = {"model": model, "positive": positive, "negative": negative}
-    if not recipe.sigmas_node:
-        widgets = [0, "fixed", steps, _cfg(used), "euler", recipe.scheduler, 1.0]
-        sampler = canvas.add("KSampler", "LATENT", widgets, **prompts, latent_image=latent)
-        return sampler.output("LATENT")
+def _sampler(canvas: Canvas, recipe: Recipe, used: ModelRow, prompts: dict[str, Source]) -> Source:
+    """Add the empty latent and the sampler, and begin the column of the picture."""
+    latent = canvas.add(recipe.latent, "LATENT", [used.native_px, used.native_px, 1])
+    steps, cfg = used.preview_steps, _cfg(used)
+    widgets: list[Widget] = [0, "fixed", steps, cfg, "euler", recipe.scheduler, 1.0]
+    sampler = canvas.add("KSampler", "LATENT", widgets, {**prompts, "latent_image": latent})
+    canvas.column("Picture", 440)
+    return sampler
+
+
+def _custom_sampler(
+    canvas: Canvas, recipe: Recipe, used: ModelRow, prompts: dict[str, Source]
+) -> Source:
+    """Add a sampler with the steps of `sigmas_node`; otherwise as `_sampler`."""
+    side = used.native_px
     noise = canvas.add("RandomNoise", "NOISE", [0, "fixed"])
-    guider = canvas.add("CFGGuider", "GUIDER", [_cfg(used)], **prompts)
+    guider = canvas.add("CFGGuider", "GUIDER", [_cfg(used)], prompts)
     euler = canvas.add("KSamplerSelect", "SAMPLER", ["euler"])
-    sigmas = canvas.add(recipe.sigmas_node, "SIGMAS", [steps, side, side])
-    sampler = canvas.add(
-        "SamplerCustomAdvanced",
-        noise=noise.output("NOISE"),
-        guider=guider.output("GUIDER"),
-        sampler=euler.output("SAMPLER"),
-        sigmas=sigmas.output("SIGMAS"),
-        latent_image=latent,
-    )
-    return sampler.output("LATENT")
+    sigmas = canvas.add(recipe.sigmas_node, "SIGMAS", [used.preview_steps, side, side])
+    latent = canvas.add(recipe.latent, "LATENT", [side, side, 1])
+    canvas.column("Picture", 440)
+    links = {"noise": noise, "guider": guider, "sampler": euler, "sigmas": sigmas}
+    return canvas.add("SamplerCustomAdvanced", "", [], {**links, "latent_image": latent})
 
 
 def _cfg(used: ModelRow) -> float:
@@ -192,8 +177,8 @@ def _note(canvas: Canvas, used: ModelRow, demo: bool) -> str:
         "have another precision.\n"
         "3. Press Run.",
         "**Files that it needs**\n\n" + "\n".join(lines),
-        f"Size, {used.preview_steps} steps and guidance are as in the studio's pictures. If a node "
-        "is unknown, update ComfyUI.",
+        f"The {used.preview_steps} steps and the guidance are those of the studio's pictures. If "
+        "ComfyUI does not know a node, update it.",
     ]
     if used.gated:
         parts.insert(-1, f"Accept the [{used.licence}]({used.licence_url}) before you download.")

@@ -8,8 +8,10 @@ Facts read from Comfy-Org/workflow_templates and ComfyUI's node definitions:
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+
+Widget = str | int | float  # value of a widget
 
 _OUTPUTS = {  # name and type of each output; most nodes have one, whose name is its type
     "CheckpointLoaderSimple": (("MODEL", "MODEL"), ("CLIP", "CLIP"), ("VAE", "VAE")),
@@ -21,7 +23,8 @@ _OUTPUTS = {  # name and type of each output; most nodes have one, whose name is
     "SamplerCustomAdvanced": (("output", "LATENT"), ("denoised_output", "LATENT")),
     "SaveImage": (("images", "IMAGE"),),
 }
-_GAP, _TITLE, _ROW, _WIDGET = 30, 30, 20, 28  # pixels; a node's title lies above its position
+# pixels; a node's title lies above its position. Heights are for both of ComfyUI's ways of drawing
+_GAP, _TITLE, _EDGE, _ROW, _WIDGET = 30, 30, 40, 20, 32
 
 
 @dataclass(frozen=True)
@@ -46,41 +49,38 @@ class ModelFile:
 
 @dataclass(frozen=True)
 class Output:
-    """An output of a node. type: what it gives, such as MODEL. slot: its number."""
+    """An output of a node. slot: its number. type: what it gives, such as MODEL."""
 
     node: Node
+    slot: int
     type: str
-    slot: int = 0
 
 
 @dataclass(eq=False)
 class Node:
-    """A node on the canvas. links: input → where it comes from. height: of its texts and pictures,
-    in addition to inputs and widgets."""
+    """A node on the canvas. outputs: their names and types. links: input → where it comes from.
+    height: pixels of its texts and pictures, in addition to inputs and widgets."""
 
     id: int
     kind: str
     outputs: tuple[tuple[str, str], ...]
     links: dict[str, Output]
-    widgets: list[str | int | float]
+    widgets: list[Widget]
     title: str
     files: tuple[ModelFile, ...]
     height: int
-    used: dict[int, list[int]] = field(default_factory=dict)  # slot → links
+    used: dict[int, list[int]] = field(default_factory=dict)  # output's slot → links
 
-    def output(self, type: str) -> Output:
-        """Return the first output of a type."""
-        return self.all_outputs(type)[0]
-
-    def all_outputs(self, type: str) -> list[Output]:
-        """Return the outputs of a type."""
-        return [Output(self, t, slot) for slot, (_, t) in enumerate(self.outputs) if t == type]
+    def output(self, name: str = "") -> Output:
+        """Return an output by its name, or the first."""
+        slot = [known for known, _ in self.outputs].index(name) if name else 0
+        return Output(self, slot, self.outputs[slot][1])
 
     @property
-    def pixels(self) -> int:
-        """Height on the canvas, without the title."""
-        rows = max(len(self.links), len(self.outputs), not self.widgets)
-        return 16 + _ROW * rows + _WIDGET * len(self.widgets) + self.height
+    def full_height(self) -> int:
+        """Height on the canvas without the title, in pixels."""
+        rows = max(len(self.links), len(self.outputs))
+        return _EDGE + _ROW * rows + _WIDGET * len(self.widgets) + self.height
 
 
 @dataclass
@@ -107,32 +107,36 @@ class Canvas:
         self,
         kind: str,
         gives: str = "",
-        widgets: Sequence[str | int | float] = (),
+        widgets: Sequence[Widget] = (),
+        links: Mapping[str, Node | Output] | None = None,
         *,
         title: str = "",
         files: Sequence[ModelFile] = (),
         height: int = 0,
-        **links: Output,
     ) -> Node:
-        """Add a node. gives: type of its only output. Links are given in the order of its inputs."""
+        """Add a node. gives: type of its only output. links: in the order of its inputs; a node
+        stands for its first output."""
         self._count += 1
+        sources = {
+            name: source.output() if isinstance(source, Node) else source
+            for name, source in (links or {}).items()
+        }
         outputs = _OUTPUTS.get(kind, ((gives, gives),) if gives else ())
         shown = title or kind
-        node = Node(self._count, kind, outputs, links, list(widgets), shown, tuple(files), height)
+        node = Node(self._count, kind, outputs, sources, list(widgets), shown, tuple(files), height)
         self.columns[-1].nodes.append(node)
         return node
 
     def to_json(self) -> dict:
         """Return the canvas as ComfyUI saves it."""
         nodes = sorted((n for c in self.columns for n in c.nodes), key=lambda n: n.id)
-        links: list[list[int | str]] = []
+        links: list[list[Widget]] = []
+        numbers: dict[tuple[int, str], int] = {}  # node, input → link
         for node in nodes:
-            for slot, source in enumerate(node.links.values()):
-                links.append(
-                    [len(links) + 1, source.node.id, source.slot, node.id, slot, source.type]
-                )
-                source.node.used.setdefault(source.slot, []).append(len(links))
-        numbers = {(target, slot): number for number, _, _, target, slot, _ in links}
+            for slot, (name, source) in enumerate(node.links.items()):
+                number = numbers[node.id, name] = len(links) + 1
+                links.append([number, source.node.id, source.slot, node.id, slot, source.type])
+                source.node.used.setdefault(source.slot, []).append(number)
         places, groups = self._places()
         return {
             "last_node_id": len(nodes),
@@ -151,8 +155,8 @@ class Canvas:
         for number, column in enumerate(self.columns, start=1):
             y = 0
             for node in column.nodes:
-                places[node.id] = [x, y], [column.width, node.pixels]
-                y += node.pixels + _TITLE + _GAP
+                places[node.id] = [x, y], [column.width, node.full_height]
+                y += node.full_height + _TITLE + _GAP
             if column.title:
                 top = 2 * _TITLE + _GAP // 2
                 bounding = [x - _GAP // 2, -top, column.width + _GAP, y - _TITLE - _GAP // 2 + top]
@@ -163,7 +167,7 @@ class Canvas:
         return places, groups
 
 
-def _node(node: Node, numbers: dict[tuple[int, int], int], pos: list[int], size: list[int]) -> dict:
+def _node(node: Node, numbers: dict[tuple[int, str], int], pos: list[int], size: list[int]) -> dict:
     properties: dict[str, object] = {"Node name for S&R": node.kind}
     if node.files:
         properties["models"] = [
@@ -183,8 +187,8 @@ def _node(node: Node, numbers: dict[tuple[int, int], int], pos: list[int], size:
         "order": node.id - 1,
         "mode": 0,
         "inputs": [
-            {"name": name, "type": source.type, "link": numbers[node.id, slot]}
-            for slot, (name, source) in enumerate(node.links.items())
+            {"name": name, "type": source.type, "link": numbers[node.id, name]}
+            for name, source in node.links.items()
         ],
         "outputs": [
             {"name": name, "type": type, "slot_index": slot, "links": node.used.get(slot, [])}
