@@ -288,6 +288,11 @@ def byte_table() -> dict:
     return _preset("bytes")
 
 
+def workflow_table() -> dict:
+    """Return the files and families of ComfyUI workflows, from presets/workflows.toml."""
+    return _preset("workflows")
+
+
 def training_preset(model: str, kind: str = "pet") -> dict:
     """Return training defaults for a kind of subject, with the overrides for the model's family
     and for the model."""

@@ -9,7 +9,7 @@ transformer takes: (B, T, C) packed, or (B, C, H, W). Where it takes lists, they
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -86,7 +86,6 @@ class Family(ABC):
     # nothing can be learnt in them
     text_outputs: tuple[str, ...]
     shared_modulation: tuple[str, ...]  # modules outside the blocks with `modulation`'s inputs
-    workflow: Callable[..., dict] | None  # builds the ComfyUI workflow of an exported LoRA
     lora_names: LoraNames  # layer names in other programs' LoRA files
     patch_size: int  # side of a token, VAE cells
     side_tokens: int = 1  # crop sides are multiples of so many tokens

@@ -71,7 +71,6 @@ class DiffusersFamily(Family):
     )
     shared_modulation: tuple[str, ...] = ()
     caption_modules: tuple[str, ...] = ()
-    workflow: Callable[..., dict] | None = None
     streamed_parts = ("transformer", "text_encoder")
 
     def load(self, source: Source | Path, dtype: torch.dtype) -> DiffusionPipeline:

@@ -18,7 +18,6 @@ from blockskip.models.families.base import Config, Text
 from blockskip.models.families.diffusers_family import DiffusersFamily, existing_modules
 from blockskip.models.families.streams import DoubleStream, Streams
 from blockskip.models.lora import flux_names
-from blockskip.models.lora.comfyui_workflow import workflow
 
 _MODULATION = ("norm1.linear", "norm1_context.linear", "norm.linear")
 
@@ -36,7 +35,6 @@ class Flux(DiffusersFamily):
     per_sample_args = ("hidden_states", "encoder_hidden_states", "temb")
     embedders = ("x_embedder", "context_embedder")
     lora_names = flux_names
-    workflow = staticmethod(workflow)
     streamed_parts = ("transformer", "text_encoder_2")
 
     def text_encoders(self, pipe: FluxPipeline) -> list[PreTrainedModel]:

@@ -29,6 +29,7 @@ from blockskip.core.errors import BadFile, BadInput, UserError, WrongState
 from blockskip.core.presets import ModelRow
 from blockskip.core.settings import Settings
 from blockskip.models.families.base import get_family
+from blockskip.models.lora.comfyui_workflow import workflow
 from blockskip.models.lora.metadata import (
     DIFFUSERS,
     adapter_metadata,
@@ -90,8 +91,8 @@ def export_lora(
     _write_checked(
         out, tensors, header, partial(verify, modules=modules, format=format, names=names)
     )
-    workflow = _write_workflow(out, format, settings, row)
-    return ExportedLora(out, format, len(tensors), len(modules), out.stat().st_size, workflow)
+    beside = _write_workflow(out, format, settings, row)
+    return ExportedLora(out, format, len(tensors), len(modules), out.stat().st_size, beside)
 
 
 def _write_checked(
@@ -151,13 +152,12 @@ def verify(
 
 
 def _write_workflow(out: Path, format: str, settings: Settings, row: ModelRow) -> Path | None:
-    """Write <name>.workflow.json beside the LoRA, with a note for the demo model."""
-    workflow = get_family(row.family).workflow
-    if format == "diffusers" or workflow is None:
+    """Write <name>.workflow.json beside the LoRA, if ComfyUI loads it."""
+    graph = workflow(out.name, settings.subject_caption, row)
+    if format == "diffusers" or graph is None:
         return None
     path = out.with_name(f"{out.stem}.workflow.json")
-    used_on = row.sibling_row or row
-    files.write_json(path, workflow(out.name, settings.subject_caption, used_on, row.demo))
+    files.write_json(path, graph)
     return path
 
 
