@@ -25,7 +25,7 @@ from blockskip.models.sources.availability import (
     status_dict,
 )
 from blockskip.models.sources.comfyui import find_in_comfyui
-from blockskip.models.sources.comfyui_loras import comfyui_root, copy_to_comfyui, loras_dir
+from blockskip.models.sources.comfyui_loras import ComfyuiLora, comfyui_root, copy_to_comfyui
 from blockskip.models.sources.entry import TensorEntry
 from blockskip.models.sources.layouts import index_file, layout_of
 from blockskip.models.sources.model_identity import check_folder
@@ -34,6 +34,7 @@ from blockskip.models.sources.source import Source
 from blockskip.models.sources.tensors import bits_per_weight
 
 __all__ = [
+    "ComfyuiLora",
     "ModelStatus",
     "Source",
     "lora_path",
@@ -45,7 +46,6 @@ __all__ = [
 ]
 __all__ += [
     "find_in_comfyui",
-    "loras_dir",
     "list_models",
     "picture_model",
     "select_comfyui",

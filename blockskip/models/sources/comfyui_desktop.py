@@ -47,13 +47,18 @@ def desktop_folders() -> list[Path]:
     return [base for base, _ in _settings()]
 
 
+def is_desktop(folder: Path) -> bool:
+    """Return whether it is a base folder of ComfyUI Desktop."""
+    return any(_same_folder(folder, base) for base in desktop_folders())
+
+
 def path_files(base: Path) -> list[Path]:
     """Return Desktop's files of additional model folders for this base folder, [] for another
     program's."""
-    return [file for folder, file in _settings() if same_folder(folder, base) and file.is_file()]
+    return [file for folder, file in _settings() if _same_folder(folder, base) and file.is_file()]
 
 
-def same_folder(first: Path, second: Path) -> bool:
+def _same_folder(first: Path, second: Path) -> bool:
     """Return whether two paths are one folder, following links."""
     return os.path.normcase(os.path.realpath(first)) == os.path.normcase(os.path.realpath(second))
 

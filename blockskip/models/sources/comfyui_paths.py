@@ -14,7 +14,7 @@ from pathlib import Path
 
 from blockskip.core.errors import BadFile, UserError
 from blockskip.core.files import read_error
-from blockskip.models.sources.comfyui_desktop import desktop_folders, path_files, same_folder
+from blockskip.models.sources.comfyui_desktop import is_desktop, path_files
 
 log = logging.getLogger(__name__)
 _FILE = "extra_model_paths.yaml"
@@ -69,9 +69,8 @@ def _entries(root: Path, kinds: Sequence[str]) -> Iterator[tuple[Path, bool]]:
 
 def _own_file(root: Path) -> list[Path]:
     """Return the file beside the program, which Desktop's base folder does not hold."""
-    is_base = any(same_folder(root, folder) for folder in desktop_folders())
     path = root / _FILE
-    return [path] if path.exists() and ((root / "main.py").exists() or not is_base) else []
+    return [path] if path.exists() and ((root / "main.py").exists() or not is_desktop(root)) else []
 
 
 def _sections(path: Path) -> list[dict]:
