@@ -45,10 +45,26 @@ class Copied:
             )
         return " ".join([*parts, self.problem]).strip()
 
+    def to_dict(self) -> dict[str, str | bool | None]:
+        """Return what `--json` prints."""
+        workflow = str(self.workflow) if self.workflow else ""
+        return {"file": str(self.lora.path), "workflow": workflow, "listed": self.listed}
+
 
 def can_copy(row: presets.ModelRow) -> bool:
     """Return whether ComfyUI itself loads the model's LoRAs."""
     return not row.demo and lora_names_of(row.family).IN_COMFYUI
+
+
+def check(run: Run) -> None:
+    """Raise BadInput if ComfyUI does not load the model's LoRAs, or no ComfyUI was chosen."""
+    row = presets.model_row(run.settings().model)
+    if not can_copy(row):
+        raise BadInput(
+            f"ComfyUI itself does not load LoRAs of {row.title}.",
+            "Export the file without copying it there.",
+        )
+    sources.chosen_comfyui()
 
 
 def copy_into_comfyui(run: Run, file: Path, step: int, pet: str) -> Copied:
@@ -58,14 +74,10 @@ def copy_into_comfyui(run: Run, file: Path, step: int, pet: str) -> Copied:
     A running ComfyUI is asked whether it lists the file. Raises UserError if the LoRA was not
     copied.
     """
-    row = presets.model_row(run.settings().model)
-    if not can_copy(row):
-        raise BadInput(
-            f"ComfyUI itself does not load LoRAs of {row.title}.", "Use the exported file."
-        )
-    lora = sources.copy_to_comfyui(file, _stem(pet, row, step, run.name))
-    root, workflow, problem = sources.comfyui_root(), None, ""
-    assert root is not None  # copy_to_comfyui raises
+    check(run)
+    root, row = sources.chosen_comfyui(), presets.model_row(run.settings().model)
+    lora = sources.copy_to_comfyui(file, file_stem(pet, row, step, run.name))
+    workflow, problem = None, ""
     try:
         workflow = _copy_workflow(file, lora, root)
         _copy_picture(run, step, lora.path)
@@ -77,8 +89,12 @@ def copy_into_comfyui(run: Run, file: Path, step: int, pet: str) -> Copied:
     return Copied(lora, root, workflow, comfyui_server.lists_lora(lora.name, pids), problem)
 
 
-def _stem(pet: str, row: presets.ModelRow, step: int, fallback: str) -> str:
-    """Return “Luna flux2-klein-4b step 0600”: files of a pet, a model, sort by step."""
+def file_stem(pet: str, row: presets.ModelRow, step: int, fallback: str) -> str:
+    """Return the copy's name without its ending, such as “Luna flux2-klein-4b step 0600”.
+
+    Valid on every system; files of a pet and a model are sorted by step. fallback: for a pet whose
+    name has no letters.
+    """
     end = f" {row.name} step {step:04d}"
     name = safe_name(pet, safe_name(fallback, "lora"), MAX_BYTES - len(end))
     return name[: MAX_CHARACTERS - len(end)].rstrip(" .") + end

@@ -25,7 +25,12 @@ from blockskip.models.sources.availability import (
     status_dict,
 )
 from blockskip.models.sources.comfyui import find_in_comfyui
-from blockskip.models.sources.comfyui_loras import ComfyuiLora, comfyui_root, copy_to_comfyui
+from blockskip.models.sources.comfyui_loras import (
+    ComfyuiLora,
+    chosen_comfyui,
+    comfyui_root,
+    copy_to_comfyui,
+)
 from blockskip.models.sources.entry import TensorEntry
 from blockskip.models.sources.layouts import index_file, layout_of
 from blockskip.models.sources.model_identity import check_folder
@@ -39,6 +44,7 @@ __all__ = [
     "Source",
     "lora_path",
     "check_model",
+    "chosen_comfyui",
     "comfyui_root",
     "copy_to_comfyui",
     "fetch",

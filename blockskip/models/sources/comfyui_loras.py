@@ -15,6 +15,7 @@ from blockskip.core.names import unused_name
 from blockskip.models.sources import registry
 from blockskip.models.sources.comfyui import MODEL_FOLDERS, base_folders
 from blockskip.models.sources.comfyui_desktop import is_desktop
+from blockskip.models.sources.comfyui_locations import candidates
 from blockskip.models.sources.comfyui_paths import extra_folders, lora_folders, loras_dir
 
 _SUFFIXES = (".safetensors", ".sft")  # of those that ComfyUI lists, the ones that may be ours
@@ -47,6 +48,21 @@ def comfyui_root() -> Path | None:
     return next(programs, with_models[0])
 
 
+def chosen_comfyui() -> Path:
+    """Return `comfyui_root`. Raises BadInput, which names a ComfyUI of this machine, if there is
+    none."""
+    root = comfyui_root()
+    if root is None:
+        found = next(iter(candidates()), None)
+        raise BadInput(
+            "No ComfyUI folder was chosen.",
+            "Name it under “Folder of your ComfyUI”, where the model is chosen, or: "
+            + command("models use-comfyui")
+            + (f' "{found}"' if found else " FOLDER"),
+        )
+    return root
+
+
 def _adds(program: Path, models: Path) -> bool:
     """Return whether the program's files of model folders name folders in `models`."""
     with contextlib.suppress(UserError):
@@ -63,13 +79,7 @@ def copy_to_comfyui(file: Path, stem: str) -> ComfyuiLora:
     any of its folders. Never overwrites a file. Raises UserError if no ComfyUI is known, or its
     folder is not writable.
     """
-    root = comfyui_root()
-    if root is None:
-        raise BadInput(
-            "No ComfyUI folder was chosen.",
-            "Name it under “Folder of your ComfyUI”, where the model is chosen, or: "
-            f"{command('models use-comfyui')} FOLDER",
-        )
+    root = chosen_comfyui()
     folder, listed = loras_dir(root), _listed(lora_folders(root))
     for name, path in listed.items():
         with contextlib.suppress(OSError):  # a link to nothing
