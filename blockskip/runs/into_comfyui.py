@@ -32,17 +32,17 @@ class Copied:
     def __str__(self) -> str:
         """Return what was done and what to do next, in sentences."""
         parts = [f"{'Copied into' if self.lora.new else 'Already in'} ComfyUI: {self.lora.path}."]
-        if self.workflow is not None:
-            parts.append(f"The workflow “{self.workflow.stem}” is in its sidebar.")
         if self.listed:
-            parts.append("The running ComfyUI lists it: press R in its page.")
+            parts.append("ComfyUI lists it: press R in ComfyUI’s page.")
         elif self.listed is None:
-            parts.append("ComfyUI lists it after its next start, or after R in its open page.")
+            parts.append("ComfyUI lists it from its next start, or once you press R in its page.")
         else:
             parts.append(
-                "The ComfyUI that is running does not look there: start the one of "
+                "A ComfyUI is running that does not look there: start the one of "
                 f"{self.root}, or choose the running one’s folder as yours."
             )
+        if self.workflow is not None:
+            parts.append(f"The workflow “{self.workflow.stem}” is in ComfyUI’s sidebar.")
         return " ".join([*parts, self.problem]).strip()
 
     def to_dict(self) -> dict[str, str | bool | None]:

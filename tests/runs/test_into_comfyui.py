@@ -78,7 +78,9 @@ def test_a_picture_and_a_workflow_that_names_the_file_come_along(run, comfyui):
         assert {path.name for path in comfyui.glob("user/default/workflows/*")} == {
             f"{NAME}-2.json"
         }
-    assert "Already in ComfyUI" in str(answer) and f"“{NAME}-2” is in its sidebar" in str(answer)
+    assert "Already in ComfyUI" in str(answer) and f"“{NAME}-2” is in ComfyUI’s sidebar" in str(
+        answer
+    )
     write_workflow(run, "another")
     assert copied(run).workflow.name == f"{NAME}-2-2.json", "what the user may have changed stays"
 
@@ -107,7 +109,7 @@ def test_a_lora_without_its_workflow_is_still_there(run, comfyui):
     [
         ("loras", True, "lists it: press R"),
         ("elsewhere", False, "does not look there: start the one of"),
-        (None, None, "after its next start, or after R"),
+        (None, None, "from its next start, or once"),
     ],
 )
 def test_a_running_comfyui_is_asked_for_its_list_alone(

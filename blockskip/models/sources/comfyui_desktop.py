@@ -39,7 +39,7 @@ class _Installation:
         if self.adoptedBaseDir or not self.installPath:
             return Path(self.adoptedBaseDir) if self.adoptedBaseDir else None
         folder = Path(self.installPath)
-        return folder / "ComfyUI" if (folder / "ComfyUI").is_dir() else folder
+        return folder / "ComfyUI" if os.path.isdir(folder / "ComfyUI") else folder
 
 
 def desktop_folders() -> list[Path]:
@@ -55,7 +55,9 @@ def is_desktop(folder: Path) -> bool:
 def path_files(base: Path) -> list[Path]:
     """Return Desktop's files of additional model folders for this base folder, [] for another
     program's."""
-    return [file for folder, file in _settings() if _same_folder(folder, base) and file.is_file()]
+    return [
+        file for folder, file in _settings() if _same_folder(folder, base) and os.path.isfile(file)
+    ]
 
 
 def _same_folder(first: Path, second: Path) -> bool:

@@ -85,10 +85,14 @@ def copy_to_comfyui(file: Path, stem: str) -> ComfyuiLora:
         with contextlib.suppress(OSError):  # a link to nothing
             if filecmp.cmp(path, file, shallow=False):
                 return ComfyuiLora(path, name)
-    taken = {Path(name).stem for name in (*listed, *_entries(folder)) if name.endswith(file.suffix)}
-    target = folder / f"{unused_name(stem, taken)}{file.suffix}"
-    with open(file, "rb") as source:
-        files.write_parts(target, iter(lambda: source.read(_CHUNK), b""))
+    try:
+        names = [*listed, *(os.listdir(folder) if os.path.isdir(folder) else ())]
+        taken = {Path(name).stem for name in names if name.endswith(file.suffix)}
+        target = folder / f"{unused_name(stem, taken)}{file.suffix}"
+        with open(file, "rb") as source:
+            files.write_parts(target, iter(lambda: source.read(_CHUNK), b""))
+    except OSError as error:
+        raise files.read_error(error) from error
     return ComfyuiLora(target, target.name, new=True)
 
 
@@ -107,7 +111,3 @@ def _listed(folders: Iterable[Path]) -> dict[str, Path]:
                 if path.suffix.lower() in _SUFFIXES:
                     listed.setdefault(str(path.relative_to(folder)), path)
     return listed
-
-
-def _entries(folder: Path) -> list[str]:
-    return os.listdir(folder) if folder.is_dir() else []

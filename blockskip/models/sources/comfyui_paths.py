@@ -70,7 +70,11 @@ def _entries(root: Path, kinds: Sequence[str]) -> Iterator[tuple[Path, bool]]:
 def _own_file(root: Path) -> list[Path]:
     """Return the file beside the program, which Desktop's base folder does not hold."""
     path = root / _FILE
-    return [path] if path.exists() and ((root / "main.py").exists() or not is_desktop(root)) else []
+    return (
+        [path]
+        if os.path.exists(path) and (os.path.exists(root / "main.py") or not is_desktop(root))
+        else []
+    )
 
 
 def _sections(path: Path) -> list[dict]:
