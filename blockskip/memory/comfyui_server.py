@@ -25,6 +25,7 @@ log = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 USUAL_PORTS = (8188, 8000)  # of ComfyUI, and of ComfyUI Desktop
 TIMEOUT_S = 1.0
+LISTING_S = 5.0  # what it may take to look through its folders
 FREEING_S = 8.0  # what it may take to free the models, which it does after the picture in work
 MAX_ANSWER = 8 << 20  # bytes; some have ten thousands of LoRAs
 _Bytes = Annotated[int, Field(ge=0, le=2**53)]
@@ -116,7 +117,7 @@ def _loras(port: int) -> list[str] | None:
     """Return the LoRAs that the ComfyUI at that port lists, None if none answers there."""
     if _read(_Stats, _request(port, "GET", "/system_stats")) is None:
         return None
-    return _read(list[str], _request(port, "GET", "/models/loras"))
+    return _read(list[str], _request(port, "GET", "/models/loras", timeout_s=LISTING_S))
 
 
 def _slashes(name: str) -> str:
@@ -146,9 +147,11 @@ def _held_gib(port: int) -> float | None:
     return on_card[0].torch_vram_total / GIB if on_card else None
 
 
-def _request(port: int, method: str, path: str, body: dict | None = None) -> bytes:
+def _request(
+    port: int, method: str, path: str, body: dict | None = None, timeout_s: float = TIMEOUT_S
+) -> bytes:
     """Return a server's answer, b"" for none. Neither proxies nor redirects are followed."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=TIMEOUT_S)
+    connection = http.client.HTTPConnection(HOST, port, timeout=timeout_s)
     try:
         data = None if body is None else json.dumps(body)
         connection.request(method, path, data, {"Content-Type": "application/json"})

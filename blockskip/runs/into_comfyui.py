@@ -108,9 +108,10 @@ def _copy_workflow(file: Path, lora: sources.ComfyuiLora, root: Path) -> Path | 
         return None
     workflow = _renamed(files.read_json(source), file.name, lora.name)
     folder, stem = root / "user" / "default" / "workflows", lora.path.stem
-    existing = {path.stem: path for path in folder.glob("*.json")}
-    if stem in existing and _json(existing[stem]) == workflow:
-        return existing[stem]
+    existing = {path.stem: path for path in sorted(folder.glob("*.json"))}
+    for name, path in existing.items():
+        if name.startswith(stem) and _json(path) == workflow:
+            return path
     path = folder / f"{unused_name(stem, existing)}.json"
     files.write_json(path, workflow)
     return path

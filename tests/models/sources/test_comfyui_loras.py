@@ -122,7 +122,7 @@ def _desktop_2(home, record, file):
     settings = home / ".local/share/comfyui-desktop-2"
     cloud = {"id": "cloud", "installPath": "", "sourceId": "cloud", "name": "Comfy Cloud"}
     write(settings / "installations.json", json.dumps([cloud, {"id": "inst-1", **record}]))
-    shared = make(home / "ComfyUI-Shared/models", "loras")
+    shared = make(home / f"of {file}", "loras")
     text = section("comfy.desktop_0", base_path=str(shared), is_default=True, loras="loras/")
     return write(settings / file, text), shared / "loras"
 
@@ -228,6 +228,16 @@ def test_what_the_user_sorted_into_subfolders_is_not_copied_again(home, lora):
     again = sources.copy_to_comfyui(lora, LORA)
     assert again.path == moved and not again.new
     assert again.name == os.path.join("pets", "cats", moved.name)
+
+
+def test_a_copy_that_another_file_hides_is_made_again(home, lora):
+    chosen, base, files, folder = other_programs_folders(home)
+    registry.save_comfyui_folders(chosen)
+    hidden = sources.copy_to_comfyui(lora, LORA)
+    write(base / "models/loras" / hidden.name, "which ComfyUI loads by that name")
+    copy = sources.copy_to_comfyui(lora, LORA)
+    assert copy.new and copy.path == folder / f"{LORA}-2.safetensors"
+    assert listed(searched(base, files))[copy.name] == str(copy.path)
 
 
 @pytest.mark.parametrize(
