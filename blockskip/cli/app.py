@@ -18,16 +18,16 @@ from blockskip.cli import options
 from blockskip.cli.errors import console, exit_code_of
 from blockskip.cli.lab import lab
 from blockskip.cli.models import models, plan
+from blockskip.cli.results import export, preview
 from blockskip.core import presets
 from blockskip.core.errors import BadPhoto, command
 from blockskip.core.output import Json, print_result
-from blockskip.core.settings import Settings, ZeroOrMore
+from blockskip.core.settings import Settings
 from blockskip.data.demo_photos import demo_pet
 from blockskip.memory import monitor
 from blockskip.memory.planning import planner
 from blockskip.models import sources
-from blockskip.runs import checkpoints, storage
-from blockskip.runs.control import checked_prompt
+from blockskip.runs import storage
 from blockskip.runs.folders import check_new
 from blockskip.runs.problem import state_and_problem
 from blockskip.runs.run import Run, create_run, find_run, list_runs
@@ -39,15 +39,6 @@ app = typer.Typer(
     help="Teach a diffusion transformer your pet, on the card you already own.",
 )
 app.add_typer(lab, name="lab")
-
-CheckpointStep = Annotated[
-    int | None,
-    typer.Option(
-        help="Use the LoRA of this step; default: the last.",
-        callback=options.checked(ZeroOrMore),
-    ),
-]
-RunName = Annotated[str, typer.Argument(help="Name or folder of the run.", metavar="RUN")]
 
 
 @app.command()
@@ -167,7 +158,7 @@ def _train(settings: Settings, paths: list[Path], out: str, as_json: bool) -> in
 
 @app.command()
 def resume(
-    run: RunName,
+    run: options.RunName,
     steps: options.TotalSteps = None,
     as_planned: Annotated[
         bool, typer.Option("--as-planned", help="Undo what was changed when memory ran out.")
@@ -186,13 +177,13 @@ def resume(
 
 
 @app.command()
-def pause(run: RunName) -> None:
+def pause(run: options.RunName) -> None:
     """Save a checkpoint and free the graphics card; `resume` continues the run."""
     find_run(run).send_command("pause")
 
 
 @app.command()
-def stop(run: RunName) -> None:
+def stop(run: options.RunName) -> None:
     """Save a checkpoint and export the LoRA trained so far."""
     find_run(run).send_command("stop")
 
@@ -230,66 +221,8 @@ def _run_row(run: Run) -> dict:
     return facts | {"bytes": run.size_bytes(), "problem": problem.title if problem else ""}
 
 
-def _say_if_damaged(run: Run, step: int | None) -> None:
-    """Say which saved steps are damaged, if an earlier one is used in place of the last."""
-    if step is None and (text := checkpoints.damage_note(run)):
-        console.print(Text(text, style="yellow"))
-
-
-@app.command()
-def preview(
-    run: RunName,
-    prompt: Annotated[str, typer.Option(help="What the picture should show.")],
-    out: Annotated[Path, typer.Option(help="The PNG to write.")],
-    seed: options.Seed = 0,
-    steps: options.SamplingSteps = 0,
-    base: Annotated[bool, typer.Option("--base", help="Without the LoRA.")] = False,
-    step: CheckpointStep = None,
-    strength: options.Strength = 1.0,
-    force: options.Force = False,
-) -> None:
-    """Sample a picture with a run's LoRA."""
-    from blockskip.runs import results
-
-    results.check_picture(out, overwrite=force)
-    source, prompts = find_run(run), [checked_prompt(prompt)]
-    _say_if_damaged(source, step)
-    (image,) = results.generate_images(
-        source, prompts, [seed], steps, with_lora=not base, step=step, strength=strength
-    )
-    results.save_picture(image, out)
-
-
-@app.command()
-def export(
-    run: RunName,
-    format: Annotated[
-        str, typer.Option(help="comfyui | diffusers; for some models also kohya | native")
-    ] = "comfyui",
-    out: Annotated[Path | None, typer.Option(help="The file to write.")] = None,
-    step: CheckpointStep = None,
-    force: options.Force = False,
-    as_json: Json = False,
-) -> None:
-    """Write a run's LoRA to a file, then reopen and check it."""
-    from blockskip.models.lora.names import lora_names_of
-    from blockskip.runs import results
-
-    source = find_run(run)
-    _say_if_damaged(source, step)
-    formats = lora_names_of(presets.model_row(source.settings().model).family).FORMATS
-    if format not in formats:
-        raise typer.BadParameter(f"--format is one of {', '.join(formats)}")
-    if out is not None:
-        out = results.checked_export(source, out, overwrite=force)
-    exported = results.export_run(source, format, out, step)
-    print_result(
-        as_json,
-        {"exported": str(exported.path), "format": format, "keys": exported.keys},
-        [f"{exported.path}: {exported.keys} tensors, reopened and checked."],
-    )
-
-
+app.command()(preview)
+app.command()(export)
 app.command()(models)
 app.command()(plan)
 

@@ -161,6 +161,7 @@ def parse_words(text: str) -> str:
 amount = checked(Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)])
 one_or_more = checked(settings.OneOrMore)
 zero_or_more = checked(settings.ZeroOrMore)
+RunName = Annotated[str, typer.Argument(help="Name or folder of the run.", metavar="RUN")]
 Photos = Annotated[
     list[Path] | None, typer.Argument(help="Photos of your pet, or folders of them.")
 ]

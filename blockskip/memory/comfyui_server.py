@@ -1,4 +1,5 @@
-"""ComfyUI at work on this PC: what its models hold of the card, and the request to free it.
+"""ComfyUI at work on this PC: what its models hold of the card, the request to free it, and whether
+it lists a LoRA.
 
 Only this PC is asked, and only a server that answers as ComfyUI does. Does not import torch.
 """
@@ -24,8 +25,9 @@ log = logging.getLogger(__name__)
 HOST = "127.0.0.1"
 USUAL_PORTS = (8188, 8000)  # of ComfyUI, and of ComfyUI Desktop
 TIMEOUT_S = 1.0
+LISTING_S = 5.0  # what it may take to look through its folders
 FREEING_S = 8.0  # what it may take to free the models, which it does after the picture in work
-MAX_ANSWER = 1 << 20  # bytes
+MAX_ANSWER = 8 << 20  # bytes; some have ten thousands of LoRAs
 _Bytes = Annotated[int, Field(ge=0, le=2**53)]
 
 
@@ -100,6 +102,28 @@ def free(server: Server) -> float:
     raise WrongState("ComfyUI was asked, but kept its models.", "Close ComfyUI to free them.")
 
 
+def lists_lora(name: str, pids: frozenset[int]) -> bool | None:
+    """Return whether a running ComfyUI lists this LoRA, None if none answers. pids: programs on the
+    card.
+
+    ComfyUI looks into its folders when it is asked. Its page does so when R is pressed.
+    """
+    answers = [_loras(port) for port in _ports(pids)]
+    lists = [names for names in answers if names is not None]
+    return any(_slashes(name) in map(_slashes, names) for names in lists) if lists else None
+
+
+def _loras(port: int) -> list[str] | None:
+    """Return the LoRAs that the ComfyUI at that port lists, None if none answers there."""
+    if _read(_Stats, _request(port, "GET", "/system_stats")) is None:
+        return None
+    return _read(list[str], _request(port, "GET", "/models/loras", timeout_s=LISTING_S))
+
+
+def _slashes(name: str) -> str:
+    return name.replace("\\", "/")  # it may run in another system, such as WSL
+
+
 def _ports(pids: frozenset[int]) -> dict[int, int]:
     """Return the ports where ComfyUI may answer, with the process: those of Python programs on the
     card, then the usual ones."""
@@ -123,9 +147,11 @@ def _held_gib(port: int) -> float | None:
     return on_card[0].torch_vram_total / GIB if on_card else None
 
 
-def _request(port: int, method: str, path: str, body: dict | None = None) -> bytes:
+def _request(
+    port: int, method: str, path: str, body: dict | None = None, timeout_s: float = TIMEOUT_S
+) -> bytes:
     """Return a server's answer, b"" for none. Neither proxies nor redirects are followed."""
-    connection = http.client.HTTPConnection(HOST, port, timeout=TIMEOUT_S)
+    connection = http.client.HTTPConnection(HOST, port, timeout=timeout_s)
     try:
         data = None if body is None else json.dumps(body)
         connection.request(method, path, data, {"Content-Type": "application/json"})

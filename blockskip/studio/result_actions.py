@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 import random
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blockskip.core import files, presets
+from blockskip.core import presets
 from blockskip.core.errors import BadInput, NotFound, UserError, WrongState
-from blockskip.core.names import unused_name
 from blockskip.core.settings import Line, Text
 from blockskip.core.validation import validated
 from blockskip.models import sources
 from blockskip.models.lora.names import DiffusersNames, lora_names_of
-from blockskip.runs import checkpoints, image_requests, likeness, storage
+from blockskip.runs import checkpoints, image_requests, into_comfyui, likeness, storage
 from blockskip.runs.run import Run
 from blockskip.studio import background_jobs, inputs, run_preferences, run_state, strings
 from blockskip.studio.actions import find_run
@@ -134,43 +132,19 @@ def copy_to_comfyui(run: str) -> None:
     """Copy the chosen LoRA, its workflow and a preview into ComfyUI's folders. Raises UserError."""
     trained = find_run(run)
     last = _last_step(trained)
-    path = lora_path(trained, "comfyui", chosen_step(trained, last), last)
+    step = chosen_step(trained, last)
+    path = lora_path(trained, "comfyui", step, last)
     if not path.exists():
         raise WrongState(
             "The file for ComfyUI has not been written yet.", "Choose ComfyUI as its format."
         )
-    target = sources.copy_to_comfyui(path, f"{run_preferences.pet_name(trained)}.safetensors")
-    picture = _preview_image(trained, chosen_step(trained, last))
-    beside = target.with_suffix(".png")
-    if picture is not None and not beside.exists():  # ComfyUI model managers show it
-        files.write_bytes(beside, picture.read_bytes())
-    _copy_workflow(path, target)
-    _messages[trained.name] = strings.COPIED.format(path=target)
-
-
-def _copy_workflow(path: Path, target: Path) -> None:
-    """Copy the LoRA's workflow to ComfyUI's workflows, with the LoRA's new file name in it."""
-    root, workflow = sources.comfyui_root(), path.with_name(f"{path.stem}.workflow.json")
-    if root is None or not (root / "user" / "default").is_dir() or not workflow.exists():
-        return
-    text = workflow.read_text(encoding="utf-8").replace(
-        json.dumps(path.name, ensure_ascii=False), json.dumps(target.name, ensure_ascii=False)
-    )
-    folder = root / "user" / "default" / "workflows"
-    existing = {file.name for file in folder.glob("*.json")}
-    if f"{target.stem}.json" in existing and _text(folder / f"{target.stem}.json") == text:
-        return
-    stem = unused_name(target.stem, (name.removesuffix(".json") for name in existing))
-    files.write_text(folder / f"{stem}.json", text)
-
-
-def _text(path: Path) -> str:
-    return path.read_bytes().decode("utf-8", errors="replace")
+    pet = run_preferences.pet_name(trained)
+    _messages[trained.name] = str(into_comfyui.copy_into_comfyui(trained, path, step, pet))
 
 
 def has_comfyui() -> bool:
-    """Return whether there is a ComfyUI folder for LoRAs."""
-    return sources.loras_dir() is not None
+    """Return whether a ComfyUI was chosen and is still there."""
+    return sources.comfyui_root() is not None
 
 
 def request_images(run: str, prompt: str, seed: float | None, strength: float) -> None:
@@ -255,10 +229,3 @@ def _last_step(run: Run) -> int:
         if state.exported
         else max(checkpoints.saved_steps(run), default=state.step)
     )
-
-
-def _preview_image(run: Run, step: int) -> Path | None:
-    """Return the first picture of a step, in full size if there is one."""
-    folders = (run.previews_dir / f"{name}-{step:05d}" for name in ("large", "step"))
-    paths = (path for folder in folders for path in sorted(folder.glob("*.png")))
-    return next(paths, None)

@@ -12,7 +12,7 @@ from blockskip.core import presets
 from blockskip.core.errors import NotFound, UserError
 from blockskip.core.events import Failed
 from blockskip.core.settings import Settings
-from blockskip.runs import checkpoints, image_requests, likeness
+from blockskip.runs import checkpoints, image_requests, into_comfyui, likeness
 from blockskip.runs.problem import reading
 from blockskip.runs.run import RESUMABLE, Run, list_runs
 from blockskip.studio import (
@@ -147,7 +147,7 @@ def _file_parts(
     """Return the updates of the buttons for the LoRA's file and its workflow."""
     lora = _download(run, result_actions.lora_path(run, format, step, last))
     making, names = result_actions.is_exporting(run, format, step), result_actions.lora_names(run)
-    can_copy = result_actions.has_comfyui() and not row.demo and names.IN_COMFYUI
+    can_copy = into_comfyui.can_copy(row) and result_actions.has_comfyui()
     workflow = None if row.demo else _workflow(run)
     words = strings.DOWNLOAD if step == last else strings.DOWNLOAD_STEP.format(step=step)
     return {

@@ -21,7 +21,15 @@ from blockskip.core.errors import Unexpected, UserError
 from blockskip.core.settings import Settings, settings_from_dict
 from blockskip.data import photos, subject_boxes
 from blockskip.data.caption_files import Captions
-from blockskip.models.sources import comfyui, download_process, gguf, hub, hub_api, registry
+from blockskip.models.sources import (
+    comfyui,
+    comfyui_paths,
+    download_process,
+    gguf,
+    hub,
+    hub_api,
+    registry,
+)
 from blockskip.models.sources.tensors import part_files, tensor_table
 from blockskip.runs import checkpoints, control, image_requests, likeness
 from blockskip.runs.run import Run, list_runs, run_folder
@@ -179,7 +187,7 @@ def photo_profile(data: bytes, folder: Path) -> object:
 def extra_model_paths(data: bytes, folder: Path) -> object:
     (folder / "models").mkdir(exist_ok=True)
     _written(data, folder / "extra_model_paths.yaml")
-    return list(comfyui.extra_folders(folder)), list(comfyui.weight_files(folder))
+    return comfyui_paths.lora_folders(folder), list(comfyui.weight_files(folder))
 
 
 @target()

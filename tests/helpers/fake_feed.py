@@ -58,6 +58,14 @@ def make_run(
     return run
 
 
+def change_model(run: Run, model: str, before: str = "demo") -> None:
+    """Let the run be one of another model."""
+    file = run.folder / "run.toml"
+    text = file.read_text(encoding="utf-8")
+    assert text.count(f'model = "{before}"') == 1
+    files.write_text(file, text.replace(f'model = "{before}"', f'model = "{model}"'))
+
+
 def feed(
     run: Run,
     until: int,

@@ -8,11 +8,10 @@ import pytest
 from PIL import Image
 from safetensors import safe_open
 
-from blockskip.core import names
+from blockskip.core import names, presets
 from blockskip.core.errors import BadInput, NotFound
 from blockskip.core.settings import Settings
-from blockskip.models.sources import comfyui_loras
-from blockskip.runs import results, storage
+from blockskip.runs import into_comfyui, results, storage
 from blockskip.runs.run import Run, create_run, find_run, list_runs, runs_dir
 
 WORDS = [
@@ -184,15 +183,13 @@ def test_photos_keep_what_is_beside_them(tmp_path):
     assert [p.name for p in copies][:3] == ["000-a.b.png", "001-_con.png", "002-v1.5"]
 
 
-def test_copies_for_comfyui_never_replace_a_file(tmp_path, monkeypatch):
-    folder = tmp_path / "loras"
-    folder.mkdir()
-    monkeypatch.setattr(comfyui_loras, "loras_dir", lambda: folder)
-    file = tmp_path / "run.safetensors"
-    file.write_bytes(b"new")
-    (folder / "MOMO.safetensors").write_bytes(b"another")
-    assert comfyui_loras.copy_to_comfyui(file, "Momo.safetensors").name == "Momo-2.safetensors"
-    assert (folder / "MOMO.safetensors").read_bytes() == b"another"
-    assert comfyui_loras.copy_to_comfyui(file, "con.safetensors").name == "_con.safetensors"
-    assert comfyui_loras.copy_to_comfyui(file, "🐱.safetensors").name == "run.safetensors"
-    assert comfyui_loras.copy_to_comfyui(file, "v1.5.safetensors").name == "v1.5.safetensors"
+@pytest.mark.parametrize(
+    "pet", [*WORDS, "Luna", "a b." * 30, "x" * 200, "\U0001f431", "", "ÄÖ" * 40]
+)
+def test_a_copy_in_comfyui_tells_pet_model_and_step(pet):
+    rows = list(presets.model_rows().values())
+    stems = [into_comfyui.file_stem(pet, row, 600, "run") for row in rows]
+    assert all(map(names.is_safe_name, stems)) and len(set(stems)) == len(rows)
+    for row, stem in zip(rows, stems, strict=True):
+        assert stem.endswith(f" {row.name} step 0600")
+        assert stem < into_comfyui.file_stem(pet, row, 1200, "run")

@@ -12,6 +12,7 @@ from blockskip.core import presets
 from blockskip.core.errors import UserError
 from blockskip.core.events import Loss, Saved, Started, Stopped
 from blockskip.core.paths import ASSETS
+from blockskip.memory import comfyui_server
 from blockskip.models.sources import registry
 from blockskip.runs import checkpoints, image_requests
 from blockskip.runs.run import Run, create_run, runs_dir
@@ -213,20 +214,21 @@ def test_export_over_the_api_writes_and_checks_the_file(trained, monkeypatch):
         result_actions.export("pet", "zip")
 
 
-def test_into_comfyui_go_the_file_a_picture_and_a_workflow_that_names_it(finished, tmp_path):
-    comfyui = tmp_path / "höme" / "ComfyUI"
-    for folder in ("models/loras", "models/unet", "user/default"):
-        (comfyui / folder).mkdir(parents=True)
-    with pytest.raises(UserError):
+def test_the_chosen_step_goes_into_comfyui(finished, told, tmp_path, monkeypatch):
+    monkeypatch.setattr(comfyui_server, "USUAL_PORTS", ())
+    fake_feed.change_model(finished, "z-image")
+    with pytest.raises(UserError, match="No ComfyUI folder was chosen"):
         result_actions.copy_to_comfyui(finished.name)
-    registry.save_comfyui_folders([comfyui])
-    lora = result_actions.lora_path(finished, "comfyui", 300, 300)
-    (comfyui / "models" / "loras" / "Momo.safetensors").write_text("somebody else's")
-    workflow = lora.with_name(f"{lora.stem}.workflow.json")
-    workflow.write_text(json.dumps({"widgets_values": [lora.name, 1.0]}), encoding="utf-8")
+    assert not told(finished.name)[0]["to_comfyui"]["visible"]
+    (tmp_path / "ComfyUI" / "models").mkdir(parents=True)
+    registry.save_comfyui_folders([tmp_path / "ComfyUI"])
+    assert told(finished.name)[0]["to_comfyui"]["visible"]
+    result_actions.choose_step(finished.name, 150)
+    with pytest.raises(UserError, match="has not been written yet"):
+        result_actions.copy_to_comfyui(finished.name)
+    lora = result_actions.lora_path(finished, "comfyui", 150, 300)
+    lora.write_text("step 150")
     result_actions.copy_to_comfyui(finished.name)
-    there = comfyui / "models" / "loras" / "Momo-2.safetensors"
-    assert there.read_bytes() == lora.read_bytes() and there.with_suffix(".png").exists()
-    said = json.loads((comfyui / "user/default/workflows/Momo-2.json").read_text(encoding="utf-8"))
-    assert said == {"widgets_values": ["Momo-2.safetensors", 1.0]}
-    assert str(there) in result_actions.last_message(finished)
+    there = tmp_path / "ComfyUI" / "models" / "loras" / "Momo z-image step 0150.safetensors"
+    assert there.read_text() == "step 150"
+    assert f"Copied into ComfyUI: {there}." in told(finished.name)[0]["hero"]["value"]

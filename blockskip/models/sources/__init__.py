@@ -25,7 +25,12 @@ from blockskip.models.sources.availability import (
     status_dict,
 )
 from blockskip.models.sources.comfyui import find_in_comfyui
-from blockskip.models.sources.comfyui_loras import comfyui_root, copy_to_comfyui, loras_dir
+from blockskip.models.sources.comfyui_loras import (
+    ComfyuiLora,
+    chosen_comfyui,
+    comfyui_root,
+    copy_to_comfyui,
+)
 from blockskip.models.sources.entry import TensorEntry
 from blockskip.models.sources.layouts import index_file
 from blockskip.models.sources.model_identity import check_folder
@@ -34,10 +39,12 @@ from blockskip.models.sources.source import Source
 from blockskip.models.sources.tensors import bits_per_weight
 
 __all__ = [
+    "ComfyuiLora",
     "ModelStatus",
     "Source",
     "lora_path",
     "check_model",
+    "chosen_comfyui",
     "comfyui_root",
     "copy_to_comfyui",
     "fetch",
@@ -45,7 +52,6 @@ __all__ = [
 ]
 __all__ += [
     "find_in_comfyui",
-    "loras_dir",
     "list_models",
     "picture_model",
     "select_comfyui",

@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 
 from blockskip.core.errors import BadFile, BadInput, ModelMissing, NotFound, UserError, command
-from blockskip.core.files import read_error
 from blockskip.core.presets import ModelRow
 from blockskip.models.sources import registry
 from blockskip.models.sources.comfyui_locations import candidates, is_comfyui
+from blockskip.models.sources.comfyui_paths import extra_folders
 from blockskip.models.sources.entry import GGUF_SUFFIX
 from blockskip.models.sources.file_choice import Choice, choose_file
 from blockskip.models.sources.file_contents import TRANSFORMERS, description
@@ -30,7 +30,6 @@ from blockskip.models.sources.vocabularies import find_vocabularies
 __all__ = [
     "base_folders",
     "candidates",
-    "extra_folders",
     "find_in_comfyui",
     "source_from_files",
     "is_comfyui",
@@ -174,32 +173,10 @@ def base_folders(folder: Path) -> list[Path]:
 
 def _model_folders(root: Path) -> list[Path]:
     """Return the model folders below `models` and those in `extra_model_paths.yaml`."""
-    folders = [root / "models" / kind for kind in MODEL_FOLDERS] + list(extra_folders(root))
+    folders = [root / "models" / kind for kind in MODEL_FOLDERS] + extra_folders(
+        root, MODEL_FOLDERS
+    )
     return [folder for folder in folders if folder.is_dir()]
-
-
-def extra_folders(base: Path, kinds: Sequence[str] = MODEL_FOLDERS) -> Iterator[Path]:
-    """Yield the folders of these kinds in `extra_model_paths.yaml`. Raises UserError if the file
-    cannot be read."""
-    import yaml
-
-    path = base / "extra_model_paths.yaml"
-    if not path.exists():
-        return
-    try:
-        sections = yaml.safe_load(path.read_text(encoding="utf-8-sig")) or {}
-    except OSError as error:
-        raise read_error(error, path) from error
-    except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
-        raise BadFile(f"{path} cannot be read: {error}.", "Correct or rename it.") from error
-    for section in sections.values() if isinstance(sections, dict) else ():
-        if not isinstance(section, dict):
-            continue
-        root = base / os.path.expandvars(os.path.expanduser(str(section.get("base_path") or "")))
-        for kind in kinds:
-            for line in str(section.get(kind) or "").splitlines():
-                if line.strip():
-                    yield root / os.path.expandvars(os.path.expanduser(line.strip()))
 
 
 def _contents(path: Path) -> str:

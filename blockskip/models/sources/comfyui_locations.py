@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import psutil
 
 from blockskip.core import files
 from blockskip.core.paths import ROOT
+from blockskip.models.sources.comfyui_desktop import desktop_folders
 
 _MAX_ENTRIES = 20_000  # entries read per folder
 _MAX_DEPTH = 4  # nested folders with matching names, such as those of an unpacked zip
@@ -52,15 +54,10 @@ def is_comfyui(folder: Path) -> bool:
 
 def _configured_folders() -> Iterator[Path]:
     """Yield the folders in the settings of ComfyUI Desktop and Stability Matrix."""
-    for program, file, key, below in (
-        ("ComfyUI", "config.json", "basePath", ""),
-        ("StabilityMatrix", "library.json", "LibraryPath", "Packages"),
-    ):
-        settings = Path(platformdirs.user_config_dir(program, False, roaming=True), file)
-        try:
-            yield Path(files.read_json(settings)[key]) / below
-        except (OSError, ValueError, KeyError, TypeError):
-            continue
+    yield from desktop_folders()
+    settings = Path(platformdirs.user_config_dir("StabilityMatrix", False, roaming=True))
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        yield Path(files.read_json(settings / "library.json")["LibraryPath"]) / "Packages"
 
 
 def _folders_by_name() -> Iterator[Path]:

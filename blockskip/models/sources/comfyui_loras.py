@@ -1,75 +1,113 @@
-"""Find ComfyUI's folder for LoRAs and copy files into it."""
+"""Copy LoRAs into the chosen ComfyUI, to a folder in which it lists them."""
 
 from __future__ import annotations
 
 import contextlib
+import filecmp
 import os
-import shutil
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
 from blockskip.core import files
-from blockskip.core.errors import BadInput, UserError
-from blockskip.core.names import safe_name, same_name
+from blockskip.core.errors import BadInput, UserError, command
+from blockskip.core.names import unused_name
 from blockskip.models.sources import registry
-from blockskip.models.sources.comfyui import base_folders, extra_folders
+from blockskip.models.sources.comfyui import MODEL_FOLDERS, base_folders
+from blockskip.models.sources.comfyui_desktop import is_desktop
+from blockskip.models.sources.comfyui_locations import candidates
+from blockskip.models.sources.comfyui_paths import extra_folders, lora_folders, loras_dir
+
+_SUFFIXES = (".safetensors", ".sft")  # of those that ComfyUI lists, the ones that may be ours
+_CHUNK = 1 << 20
+
+
+@dataclass(frozen=True)
+class ComfyuiLora:
+    """A LoRA in ComfyUI's folders. name: in ComfyUI's lists, relative to the folder that it
+    searches. new: whether it was copied now."""
+
+    path: Path
+    name: str
+    new: bool = False
 
 
 def comfyui_root() -> Path | None:
-    """Return the last selected ComfyUI folder with models (`select_comfyui`), or None if it is
-    gone."""
+    """Return the folder with the models of the last selected ComfyUI (`select_comfyui`), None if it
+    is gone.
+
+    Of separate folders for models and program it is Desktop's base folder, else the one with
+    models, unless the program merely adds those models to its own.
+    """
     roots = [root for folder in registry.comfyui_folders() for root in base_folders(folder)]
-    return next((root for root in roots if (root / "models").is_dir()), None)
+    with_models = [root for root in roots if (root / "models").is_dir()]
+    with_models.sort(key=is_desktop, reverse=True)
+    if not with_models or is_desktop(with_models[0]) or (with_models[0] / "comfy").is_dir():
+        return next(iter(with_models), None)
+    programs = (root for root in roots if _adds(root, with_models[0]))
+    return next(programs, with_models[0])
 
 
-def loras_dir() -> Path | None:
-    """Return that ComfyUI's folder for LoRAs: the first existing one in `extra_model_paths.yaml`,
-    else models/loras. Return None if no ComfyUI is known."""
+def chosen_comfyui() -> Path:
+    """Return `comfyui_root`. Raises BadInput, which names a ComfyUI of this machine, if there is
+    none."""
     root = comfyui_root()
     if root is None:
-        return None
-    try:
-        folders = [folder for folder in extra_folders(root, ("loras",)) if folder.is_dir()]
-    except UserError:  # ComfyUI cannot read the file either
-        folders = []
-    return folders[0] if folders else root / "models" / "loras"
-
-
-def copy_to_comfyui(file: Path, name: str) -> Path:
-    """Copy an exported LoRA into ComfyUI's folder for LoRAs as `name`, with a number added if
-    another file has that name. Never overwrites a file. Return the path of the copy.
-
-    Raises UserError if no ComfyUI is known, or its folder is not writable.
-    """
-    folder = loras_dir()
-    if folder is None:
+        found = next(iter(candidates()), None)
         raise BadInput(
             "No ComfyUI folder was chosen.",
-            "Name it under “Folder of your ComfyUI”, where the model is chosen.",
+            "Name it under “Folder of your ComfyUI”, where the model is chosen, or: "
+            + command("models use-comfyui")
+            + (f' "{found}"' if found else " FOLDER"),
         )
-    stem = safe_name(name.removesuffix(file.suffix), file.stem)
-    target, number = folder / f"{stem}{file.suffix}", 1
-    temporary = folder / f"{stem}.{os.getpid()}.tmp"
+    return root
+
+
+def _adds(program: Path, models: Path) -> bool:
+    """Return whether the program's files of model folders name folders in `models`."""
+    with contextlib.suppress(UserError):
+        folders = extra_folders(program, (*MODEL_FOLDERS, "loras"))
+        return program != models and any(models in folder.parents for folder in folders)
+    return False
+
+
+def copy_to_comfyui(file: Path, stem: str) -> ComfyuiLora:
+    """Copy an exported LoRA into ComfyUI's folder for new LoRAs, unless it lists that content
+    already.
+
+    stem: of the new file's name; a number is added if ComfyUI lists another file of that name in
+    any of its folders. Never overwrites a file. Raises UserError if no ComfyUI is known, or its
+    folder is not writable.
+    """
+    root = chosen_comfyui()
+    folder, listed = loras_dir(root), _listed(lora_folders(root))
+    for name, path in listed.items():
+        with contextlib.suppress(OSError):  # a link to nothing
+            if filecmp.cmp(path, file, shallow=False):
+                return ComfyuiLora(path, name)
     try:
-        while (other := _taken_by(target)) is not None:
-            if other.stat().st_size == file.stat().st_size and _same(other, file):
-                return other
-            number += 1
-            target = folder / f"{stem}-{number}{file.suffix}"
-        folder.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(file, temporary)
-        files.replace(temporary, target)
+        names = [*listed, *(os.listdir(folder) if os.path.isdir(folder) else ())]
+        taken = {Path(name).stem for name in names if name.endswith(file.suffix)}
+        target = folder / f"{unused_name(stem, taken)}{file.suffix}"
+        with open(file, "rb") as source:
+            files.write_parts(target, iter(lambda: source.read(_CHUNK), b""))
     except OSError as error:
-        with contextlib.suppress(OSError):  # the folder itself may be inaccessible
-            temporary.unlink()
-        raise files.disk_error(target, error) from error
-    return target
+        raise files.read_error(error) from error
+    return ComfyuiLora(target, target.name, new=True)
 
 
-def _taken_by(target: Path) -> Path | None:
-    """Return the file that Windows or macOS would take for `target`, None if there is none."""
-    siblings = target.parent.iterdir() if target.parent.is_dir() else ()
-    return next((path for path in siblings if same_name(path.name, target.name)), None)
-
-
-def _same(first: Path, second: Path) -> bool:
-    return files.fingerprint(first) == files.fingerprint(second)
+def _listed(folders: Iterable[Path]) -> dict[str, Path]:
+    """Return ComfyUI's list of LoRAs with the file that it loads for each name: in subfolders too,
+    following links, the first folder's file of each name."""
+    listed: dict[str, Path] = {}
+    for folder in folders:
+        visited: set[str] = set()
+        for current, subfolders, names in os.walk(folder, followlinks=True):
+            if os.path.realpath(current) in visited:
+                subfolders.clear()  # a link to a parent would recurse for ever
+                continue
+            visited.add(os.path.realpath(current))
+            for path in (Path(current, name) for name in sorted(names)):
+                if path.suffix.lower() in _SUFFIXES:
+                    listed.setdefault(str(path.relative_to(folder)), path)
+    return listed

@@ -39,7 +39,6 @@ MAKE = "Write this file"
 PREPARING = "Writing and checking …"
 DOWNLOAD_WORKFLOW = "ComfyUI workflow"
 TO_COMFYUI = "Copy into ComfyUI"
-COPIED = "Copied into ComfyUI: {path}"
 CARD_TITLE = "About this file"
 CARD_LICENCE = "Base model’s licence: {licence}"
 
