@@ -37,14 +37,17 @@ class Recipe:
 
 
 def workflow(lora_file: str, prompt: str, row: ModelRow) -> dict | None:
-    """Return a ComfyUI workflow with the LoRA, None if ComfyUI has no nodes for the family.
+    """Return a ComfyUI workflow with the LoRA, None for a model that presets/workflows.toml lacks.
 
     row: of the trained model. ComfyUI cannot load the demo model, as the note says; its workflow
     is FLUX.1-dev's.
     """
-    if row.family not in presets.workflow_table()["families"]:
+    families = presets.workflow_table()["families"]
+    demo = row.demo
+    if demo and row.family in families:
+        row = presets.model_row("flux-dev")
+    if row.name not in families.get(row.family, {}).get("models", {}):
         return None
-    demo, row = row.demo, presets.model_row("flux-dev") if row.demo else row
     recipe, used = _recipe(row), row.sibling_row or row
     canvas = Canvas()
     canvas.column("", 460)
