@@ -12,10 +12,10 @@ from blockskip.models.sources import side_tensors
 from blockskip.models.sources.empty_model import build_empty, new_part
 from blockskip.models.sources.layouts import layout_of
 from blockskip.models.sources.lora_file import read_lora
-from blockskip.models.sources.tensors import WeightIndex, tensor_table
+from blockskip.models.sources.tensors import Weight, WeightIndex, tensor_table
 
 if TYPE_CHECKING:
-    from torch import nn
+    from torch import Tensor, nn
 
     from blockskip.models.sources.source import Source
     from blockskip.models.sources.tensor_reader import Reader
@@ -77,7 +77,11 @@ def check_lora(source: Source) -> None:
 def load_part(source: Source, part: str, module: nn.Module, reader: Reader) -> None:
     """Read all weights of `module`, a part without weights, on the CPU. Raises as `check_part`."""
     weights, absent = part_weights(source, part, module), module.state_dict()
-    state = {name: weight.read(absent[name].dtype, reader) for name, weight in weights.items()}
+    read: dict[Weight, Tensor] = {}  # one with several names is read once
+    for name, weight in weights.items():
+        if weight not in read:
+            read[weight] = weight.read(absent[name].dtype, reader)
+    state = {name: read[weight] for name, weight in weights.items()}
     module.load_state_dict(state, assign=True)
     if isinstance(module, PreTrainedModel):
         module.tie_weights()  # an embedding may have two names

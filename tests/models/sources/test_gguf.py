@@ -15,7 +15,7 @@ from blockskip.core.errors import UserError
 from blockskip.core.paths import ASSETS
 from blockskip.memory import open_model
 from blockskip.models import sources
-from blockskip.models.sources import flux_checkpoint, flux_pipeline, gguf
+from blockskip.models.sources import flux_checkpoint, flux_pipeline, tensor_reader
 from blockskip.models.sources import source as model_files
 from blockskip.models.sources.tensor_reader import Reader
 from blockskip.models.sources.tensors import find_weight, tensor_table
@@ -31,7 +31,7 @@ def index_of(path, part, configuration):
 def read_both_ways(stored, dtype):
     """As assembling reads it, and as placement does; they must agree."""
     out = torch.empty(stored.shape, dtype=dtype)
-    Reader().read(open_model._stored(stored, dtype), out)
+    Reader().read(open_model._stored(stored), out)
     assert torch.equal(stored.read(dtype), out)
     return out
 
@@ -48,10 +48,10 @@ def test_every_kind_is_unpacked_as_the_package_does_and_rows_are_cut_right(
     whole = find_weight(table, "a.weight").read(torch.float32)
     assert whole.isfinite().all() and whole.abs().max() > 0
     assert torch.equal(whole, wanted["a.weight"])
-    monkeypatch.setattr(gguf, "_CHUNK_WEIGHTS", 3 * 512)  # several times, the last one shorter
+    monkeypatch.setattr(tensor_reader, "_CONVERTED_WEIGHTS", 3 * 512)  # several times, the last one shorter
     reader, out = Reader(), torch.empty(11, 512, dtype=torch.bfloat16)
     rows = find_weight(table, "a.weight", rows=(5, 16))
-    reader.read(open_model._stored(rows, torch.bfloat16), out)
+    reader.read(open_model._stored(rows), out)
     assert torch.equal(out, wanted["a.weight"][5:16].bfloat16())
     assert reader.bytes_read == table["a.weight"].nbytes * 11 // 20
     halves = find_weight(table, "bias", rows=(20, 40), halves_swapped=True).read(torch.float32)
@@ -141,7 +141,8 @@ def test_broken_and_unknown_files_are_refused_in_one_sentence(tmp_path):
     reader = Reader()
     path.write_bytes(data[: table["b.weight"].stop - 100])  # cut while it was in use
     with pytest.raises(UserError, match="whole.gguf cannot be read: it is cut short"):
-        open_model._stored(find_weight(table, "b.weight"), torch.bfloat16).make(reader, None)
+        stored = open_model._stored(find_weight(table, "b.weight"))
+        reader.read(stored, torch.empty(8, 512))
     path.write_bytes(data)
     foreign_type(path, "b.weight", 33)  # a kind that ggml took back
     with pytest.raises(UserError, match="packed in a way that cannot be read here .ggml's type 33"):
