@@ -2,8 +2,10 @@
 
 import json
 
+import numpy as np
 import pytest
 import torch
+from gguf import GGUFWriter
 from helpers.comfy import comfy_folder, original_parts, original_transformer, parts_of, to_fp8
 from helpers.ggufs import PACKED, foreign_type, llama_names, read_gguf, write_gguf
 from helpers.tiny import tiny_flux
@@ -48,7 +50,9 @@ def test_every_kind_is_unpacked_as_the_package_does_and_rows_are_cut_right(
     whole = find_weight(table, "a.weight").read(torch.float32)
     assert whole.isfinite().all() and whole.abs().max() > 0
     assert torch.equal(whole, wanted["a.weight"])
-    monkeypatch.setattr(tensor_reader, "_CONVERTED_WEIGHTS", 3 * 512)  # several times, the last one shorter
+    monkeypatch.setattr(
+        tensor_reader, "_CONVERTED_WEIGHTS", 3 * 512
+    )  # several times, the last one shorter
     reader, out = Reader(), torch.empty(11, 512, dtype=torch.bfloat16)
     rows = find_weight(table, "a.weight", rows=(5, 16))
     reader.read(open_model._stored(rows), out)
@@ -56,6 +60,38 @@ def test_every_kind_is_unpacked_as_the_package_does_and_rows_are_cut_right(
     assert reader.bytes_read == table["a.weight"].nbytes * 11 // 20
     halves = find_weight(table, "bias", rows=(20, 40), halves_swapped=True).read(torch.float32)
     assert torch.equal(halves, wanted["bias"][[*range(30, 40), *range(20, 30)]])
+
+
+@pytest.mark.parametrize("architecture", ["sd3", ""])
+@pytest.mark.parametrize("kind", ["F16", "Q8_0", "Q4_K"])
+def test_a_reshaped_tensor_has_its_own_shape_and_rows(tmp_path, monkeypatch, kind, architecture):
+    """Its rows begin inside of blocks: 96 weights of a block's 256, or of three blocks' 32."""
+    path = tmp_path / "sd3.gguf"
+    tensors = {"a.weight": torch.randn(40, 4, 24), "b.weight": torch.randn(8, 512)}
+    write_gguf(path, tensors, kind, None, architecture, reshapes=True)
+    wanted, table = read_gguf(path), tensor_table([path])
+    assert wanted["a.weight"].shape == (15, 256) and table["a.weight"].shape == (40, 4, 24)
+    truth = wanted["a.weight"].reshape(40, 4, 24)
+    for pieces in (4 << 20, 3 * 96, 1):
+        monkeypatch.setattr(tensor_reader, "_CONVERTED_WEIGHTS", pieces)
+        assert torch.equal(find_weight(table, "a.weight").read(torch.float32), truth)
+        part = find_weight(table, "a.weight", rows=(5, 18)).read(torch.float32)
+        assert torch.equal(part, truth[5:18])
+    assert torch.equal(find_weight(table, "b.weight").read(torch.float32), wanted["b.weight"])
+
+
+@pytest.mark.parametrize("shape", [[40, 4, 23], [-40, -4, 24], [0], [1] * 9, ["40", "96"]])
+def test_a_reshaped_tensor_with_an_impossible_shape_is_a_broken_file(tmp_path, shape):
+    path = tmp_path / "odd.gguf"
+    writer = GGUFWriter(path, "sd3")
+    writer.add_array("comfy.gguf.orig_shape.a", shape)
+    writer.add_tensor("a", np.zeros((15, 256), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(UserError, match="odd.gguf cannot be read"):
+        tensor_table([path])
 
 
 @pytest.mark.parametrize("kind", ["F32", "BF16"])
