@@ -138,10 +138,10 @@ def index_part(source: Source, part: str, module: nn.Module) -> dict[str, Stored
     Raises UserError if they are missing, broken, another model's, or not understood.
     """
     weights = part_weights(source, part, module)
-    return {name: _stored(weight) for name, weight in weights.items()}
+    return {name: stored_tensor(weight) for name, weight in weights.items()}
 
 
-def _stored(weight: Weight) -> StoredTensor:
+def stored_tensor(weight: Weight) -> StoredTensor:
     """Read a weight in place if it is stored as needed; otherwise convert it while reading."""
     where = weight.path, weight.entry.key, weight.rows
     if weight.is_plain and weight.shape[1:] == weight.entry.shape[1:]:

@@ -10,7 +10,7 @@ Norms, biases, embedders and the head are not. int8 weights are rotated if produ
 
 The whole model is never in memory: tensors are read and quantised one at a time, and the cache has
 one file a block. Linears whose digits the model's files hold already are read from there, without a
-second rounding, if both are rotated or neither is.
+second rounding.
 """
 
 from __future__ import annotations
@@ -331,14 +331,14 @@ def quantise_blocks(
 def _digits_in_files(
     index: TensorIndex, linears: dict[str, QuantisedLinear]
 ) -> dict[str, StoredTensor]:
-    """Return where the parts of those linears are that files hold in 8 bits as the layer needs them.
-    Such a layer gets the rotation that its file has."""
+    """Return where the parts of those linears are that files hold in 8 bits. Such a layer gets the
+    rotation that its file has, which must be one if products in 8 bits are to be exact enough."""
     found: dict[str, StoredTensor] = {}
     for name, layer in linears.items():
         matrix = index[f"{name}.weight"].int8
         if matrix is None or layer.precision != "int8":
             continue
-        if (matrix.rotation > 1) == (layer.rotation > 1):
+        if matrix.rotation > 1 or layer.rotation == 1:
             layer.rotation = matrix.rotation
             found[f"{name}.weight"] = matrix.digits
             found[f"{name}.scale"] = _largest_of(matrix.factors)

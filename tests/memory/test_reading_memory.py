@@ -55,7 +55,7 @@ def test_a_weight_is_unpacked_piece_by_piece(tmp_path, monkeypatch, kind, swappe
     else:
         save_file({k: v.contiguous() for k, v in FILES[kind](weight).items()}, path)
     table, reader = tensor_table([path]), Reader()
-    stored = open_model._stored(find_weight(table, "a.weight", halves_swapped=swapped))
+    stored = open_model.stored_tensor(find_weight(table, "a.weight", halves_swapped=swapped))
     small = torch.empty(4096, 512, dtype=torch.bfloat16)
     reader.read(stored, small)  # imports, tables of the package, the rotation's matrix
     out = torch.empty(SHAPE, dtype=torch.bfloat16)

@@ -13,15 +13,25 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+_SMALL_GROUP = 16
+
 
 def rotated(x: Tensor, group: int) -> Tensor:
-    """Return x (…, width) with each group of channels multiplied by H. Twice gives x again.
-
-    For integers of 8 bits in float32 the result is exact, in whatever order they are summed.
-    """
+    """Return x (…, width) with each group of channels multiplied by H. Twice gives x again."""
     if group == 1:
         return x
     return (x.unflatten(-1, (-1, group)) @ _hadamard(group, x.dtype, x.device)).flatten(-2)
+
+
+def rotated_digits(digits: Tensor, group: int) -> Tensor:
+    """Return int8 digits (…, width), rotated, in float32: exact, in whatever order they are summed.
+
+    H is the Kronecker product of two smaller ones, which takes a quarter of the time.
+    """
+    small = min(group, _SMALL_GROUP)
+    x = digits.float().unflatten(-1, (-1, group // small, small))
+    x = x @ _hadamard(small, x.dtype, x.device)
+    return (_hadamard(group // small, x.dtype, x.device) @ x).flatten(-3)
 
 
 @torch.compiler.assume_constant_result  # not computed again in each call of a compiled block

@@ -17,6 +17,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable
+from functools import cache
 from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import ConfigDict, StrictBool, StrictInt
@@ -28,6 +29,8 @@ from blockskip.core.validation import validated
 from blockskip.models.sources.entry import FLOAT_DTYPES, FP8_DTYPES, INT8_DTYPE, TensorEntry
 
 if TYPE_CHECKING:
+    import numpy as np
+    import torch
     from torch import Tensor
 
     from blockskip.models.sources.tensors import Weight
@@ -111,9 +114,10 @@ def scaled(
     `shape`. scale, rotation: as `scale_of` returns them."""
     import torch
 
-    from blockskip.models.sources.rotation import rotated
+    from blockskip.models.sources.rotation import rotated_digits
 
-    scale, tensor = scale.float(), rotated(tensor.float(), rotation)
+    scale = scale.float()
+    tensor = as_float(tensor) if rotation == 1 else rotated_digits(tensor, rotation)
     if scale.numel() == 1:
         return tensor.mul_(scale.reshape(()))
     end = first + len(tensor)
@@ -121,6 +125,25 @@ def scaled(
         return tensor.mul_(scale.reshape(-1)[first:end].reshape(-1, *[1] * (tensor.ndim - 1)))
     scale = scale[torch.arange(first, end) // _BLOCK]
     return tensor.mul_(scale.repeat_interleave(_BLOCK, dim=1)[:, : shape[1]])
+
+
+def as_float(tensor: Tensor) -> Tensor:
+    """Return float8 in float32, other types too. torch's own conversion of float8 takes several
+    times as long on a processor."""
+    import torch
+
+    if tensor.element_size() > 1 or not tensor.is_floating_point():
+        return tensor.float()
+    values = _float8_values(tensor.dtype)
+    return torch.from_numpy(values.take(tensor.view(torch.uint8).numpy()))
+
+
+@cache
+def _float8_values(dtype: torch.dtype) -> np.ndarray:
+    """Return what each byte means, (256,) float32."""
+    import torch
+
+    return torch.arange(256, dtype=torch.uint8).view(dtype).float().numpy()
 
 
 def is_side_tensor(tensors: dict[str, TensorEntry], key: str) -> bool:

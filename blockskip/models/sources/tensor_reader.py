@@ -24,7 +24,7 @@ from blockskip.core.safetensors_files import DTYPES, Damaged
 
 _NUM_THREADS = 4  # pieces of a tensor that are read at the same time
 _MIN_CHUNK_BYTES = 4 << 20  # bytes; smaller pieces are not worth a thread
-_CONVERTED_WEIGHTS = 4 << 20  # at a time: their copies in float32 take 16 MB each
+_CONVERTED_WEIGHTS = 1 << 20  # at a time: their copies in float32 take 4 MB each
 
 
 @dataclass(frozen=True)

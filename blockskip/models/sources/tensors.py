@@ -107,7 +107,7 @@ class Weight:
                 return gguf_files.read_rows(self.entry, raw, start, stop)
             rows = reader.tensor(self.path, self.entry.key, (start, stop))
             if scale is None:
-                return rows
+                return side_tensors.as_float(rows) if rows.element_size() == 1 else rows
             return side_tensors.scaled(rows, scale, start, self.entry.shape, self.rotation)
 
         fill_in_pieces(out, [(middle, end), (first, middle)], read)

@@ -33,7 +33,7 @@ def index_of(path, part, configuration):
 def read_both_ways(stored, dtype):
     """As assembling reads it, and as placement does; they must agree."""
     out = torch.empty(stored.shape, dtype=dtype)
-    Reader().read(open_model._stored(stored), out)
+    Reader().read(open_model.stored_tensor(stored), out)
     assert torch.equal(stored.read(dtype), out)
     return out
 
@@ -55,7 +55,7 @@ def test_every_kind_is_unpacked_as_the_package_does_and_rows_are_cut_right(
     )  # several times, the last one shorter
     reader, out = Reader(), torch.empty(11, 512, dtype=torch.bfloat16)
     rows = find_weight(table, "a.weight", rows=(5, 16))
-    reader.read(open_model._stored(rows), out)
+    reader.read(open_model.stored_tensor(rows), out)
     assert torch.equal(out, wanted["a.weight"][5:16].bfloat16())
     assert reader.bytes_read == table["a.weight"].nbytes * 11 // 20
     halves = find_weight(table, "bias", rows=(20, 40), halves_swapped=True).read(torch.float32)
@@ -177,7 +177,7 @@ def test_broken_and_unknown_files_are_refused_in_one_sentence(tmp_path):
     reader = Reader()
     path.write_bytes(data[: table["b.weight"].stop - 100])  # cut while it was in use
     with pytest.raises(UserError, match="whole.gguf cannot be read: it is cut short"):
-        stored = open_model._stored(find_weight(table, "b.weight"))
+        stored = open_model.stored_tensor(find_weight(table, "b.weight"))
         reader.read(stored, torch.empty(8, 512))
     path.write_bytes(data)
     foreign_type(path, "b.weight", 33)  # a kind that ggml took back

@@ -36,6 +36,7 @@ def test_the_rotation_is_comfyuis_and_its_own_inverse(group):
     digits = torch.randint(-128, 128, (30, 2 * group), dtype=torch.int8)
     exact = rotated(digits.long(), group).double() / group**0.5
     assert torch.equal(rotation.rotated(digits.float(), group).double(), exact)
+    assert torch.equal(rotation.rotated_digits(digits, group).double(), exact)
 
 
 @pytest.mark.parametrize("group", [1, 4, 64, 256])
@@ -98,7 +99,7 @@ def test_blocks_have_their_own_scales(tmp_path):
     truth = meant(digits, scale)
     weight = find_weight(table, "a.weight")
     assert torch.equal(weight.read(torch.float32), truth)
-    assert open_model._stored(weight).int8 is None
+    assert open_model.stored_tensor(weight).int8 is None
 
 
 PART = r"“p\.a\.{}” "
@@ -184,7 +185,7 @@ def test_a_transformer_in_int8_is_read_with_its_fused_layers_cut(tmp_path, convr
     assert ours.keys() == truth.keys() == model.state_dict().keys()
     for name, weight in ours.items():
         out = torch.empty(weight.shape)
-        reader.read(open_model._stored(weight), out)
+        reader.read(open_model.stored_tensor(weight), out)
         assert torch.equal(out, truth[name].read()), name
         if out.ndim == 2:
             assert (out - model.state_dict()[name]).norm() < 0.02 * out.norm(), name
