@@ -7,9 +7,8 @@ rounded next. Between products, numbers pass the memory in 16 bits (ROUNDED_BYTE
 memory/planning/duration.py counts how often).
 
 A channel much larger than the others leaves these few digits. Inputs and weights are therefore
-rotated, in groups of channels, by a Hadamard matrix H (ConvRot, arXiv 2512.03673): as H H = 1,
-(x H)(W H)ᵀ = x Wᵀ, and a large channel is spread over its group. Weights are rotated before they
-are quantised.
+rotated (models/sources/rotation.py), which spreads a large channel over its group. Weights are
+rotated before they are quantised.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Iterator
-from functools import cache, lru_cache
+from functools import cache
 from typing import Any
 
 import torch
@@ -25,6 +24,7 @@ from torch import Tensor
 
 from blockskip.core.presets import old_card_table
 from blockskip.memory.planning.model_stats import INT8_PIECE_BYTES
+from blockskip.models.sources.rotation import rotated
 
 log = logging.getLogger(__name__)
 GROUPS = (256, 64, 16, 4)  # powers of 4: the entries ±1/16, ±1/8, … are exact in every type
@@ -71,27 +71,6 @@ def rotation_group(width: int) -> int:
     """Return how many neighbouring channels of `width` are rotated together; 1: none are."""
     groups = GROUPS if width >= _WIDE else GROUPS[1:]
     return next((group for group in groups if width % group == 0), 1)
-
-
-@torch.compiler.assume_constant_result  # not computed again in each call of a compiled block
-def _hadamard(group: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    return _new_hadamard(group, dtype, device)
-
-
-@lru_cache
-def _new_hadamard(group: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    # the regular one, whose rows have equal sums: the mean of a group stays spread out too
-    matrix, base = torch.ones(1, 1), torch.ones(4, 4) - 2 * torch.eye(4).flip(0)
-    while len(matrix) < group:
-        matrix = torch.kron(matrix, base)
-    return (matrix / group**0.5).to(device, dtype)
-
-
-def rotated(x: Tensor, group: int) -> Tensor:
-    """Return x (…, width) with each group of channels multiplied by H. Twice gives x again."""
-    if group == 1:
-        return x
-    return (x.unflatten(-1, (-1, group)) @ _hadamard(group, x.dtype, x.device)).flatten(-2)
 
 
 def _rounded_rows(x: Tensor) -> tuple[Tensor, Tensor]:

@@ -31,7 +31,12 @@ from blockskip.models.families.caption_modules import set_aside
 from blockskip.models.sources import Source
 from blockskip.models.sources.empty_model import set_dtype
 from blockskip.models.sources.part_checks import part_weights
-from blockskip.models.sources.tensor_reader import Reader, StoredTensor, TensorIndex
+from blockskip.models.sources.tensor_reader import (
+    Int8Matrix,
+    Reader,
+    StoredTensor,
+    TensorIndex,
+)
 from blockskip.models.sources.tensors import Weight
 
 log = logging.getLogger(__name__)
@@ -128,23 +133,37 @@ def disable_progress_bars() -> None:
 
 def index_part(source: Source, part: str, module: nn.Module) -> dict[str, StoredTensor]:
     """Return where the weights of `module`, a part, are stored, whatever the layout of the files.
-    Those stored in another form are converted to the type that the module has them in.
+    Those stored in another form are converted while they are read.
 
     Raises UserError if they are missing, broken, another model's, or not understood.
     """
-    weights, absent = part_weights(source, part, module), module.state_dict()
-    return {name: _stored(weight, absent[name].dtype) for name, weight in weights.items()}
+    weights = part_weights(source, part, module)
+    return {name: stored_tensor(weight) for name, weight in weights.items()}
 
 
-def _stored(weight: Weight, dtype: torch.dtype) -> StoredTensor:
+def stored_tensor(weight: Weight) -> StoredTensor:
     """Read a weight in place if it is stored as needed; otherwise convert it while reading."""
+    where = weight.path, weight.entry.key, weight.rows
     if weight.is_plain and weight.shape[1:] == weight.entry.shape[1:]:
-        return StoredTensor(weight.path, weight.entry.key, weight.rows)
+        return StoredTensor(*where)
 
-    def make(reader: Reader, this: StoredTensor) -> Tensor:
-        return weight.read(dtype, reader)
+    def fill(reader: Reader, _: StoredTensor, out: Tensor) -> None:
+        weight.read_into(out, reader)
 
-    return StoredTensor(weight.path, weight.entry.key, weight.rows, make)
+    return StoredTensor(*where, fill, _int8_matrix(weight))
+
+
+def _int8_matrix(weight: Weight) -> Int8Matrix | None:
+    """Return where the digits of a weight in 8 bits are, None if it is stored otherwise."""
+    if not weight.is_int8_rows or weight.scale is None:
+        return None
+
+    def fill(reader: Reader, _: StoredTensor, out: Tensor) -> None:
+        out.copy_(weight.row_scales(reader))
+
+    digits = StoredTensor(weight.path, weight.entry.key, weight.rows)
+    factors = StoredTensor(weight.path, weight.scale.key, fill=fill)
+    return Int8Matrix(digits, factors, weight.rotation)
 
 
 def _quantised(

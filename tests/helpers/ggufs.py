@@ -18,9 +18,10 @@ from gguf import (
 from gguf.quants import dequantize, quantize
 from torch import Tensor
 
-PACKED = (
-    "Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS IQ3_S IQ2_XXS TQ2_0".split()
-)
+PACKED = [
+    *"Q4_0 Q4_1 Q5_0 Q5_1 Q8_0 Q2_K Q3_K Q4_K Q5_K Q6_K IQ4_NL IQ4_XS IQ3_S IQ3_XXS".split(),
+    *"IQ2_S IQ2_XS IQ2_XXS IQ1_S IQ1_M TQ2_0".split(),
+]
 
 
 def write_gguf(
@@ -29,11 +30,13 @@ def write_gguf(
     kind: str = "F32",
     kinds: dict[str, str] | None = None,
     architecture: str = "flux",
+    reshapes: bool = False,
 ) -> None:
     """Write tensors. kind: of every matrix. kinds: suffix of a name → its kind. 1-D tensors, and
     rows that are not a whole number of blocks, stay F32, as in converters. Kinds that the package
-    cannot pack (the K kinds) become noise; `read_gguf` returns its values."""
-    writer = GGUFWriter(path, architecture)
+    cannot pack (the K kinds) become noise; `read_gguf` returns its values. reshapes: store such
+    rows 256 wide with a note of their shape, as ComfyUI-GGUF's converter does for some models."""
+    writer = GGUFWriter(path, architecture)  # "" is left out, as stable-diffusion.cpp does
     writer.add_string("general.name", "a name")
     writer.add_array(
         "tokenizer.ggml.tokens", ["▁a", "wörd", ""]
@@ -41,6 +44,9 @@ def write_gguf(
     writer.add_array("tokenizer.ggml.scores", [0.5, -1.0, 0.0])
     writer.add_bool("tokenizer.ggml.add_space_prefix", True)
     for name, tensor in tensors.items():
+        if reshapes and tensor.ndim > 1 and tensor.shape[-1] % 256 and tensor.numel() % 256 == 0:
+            writer.add_array(f"comfy.gguf.orig_shape.{name}", list(tensor.shape))
+            tensor = tensor.reshape(-1, 256)
         tensor_kind = next((k for end, k in (kinds or {}).items() if name.endswith(end)), kind)
         fits = tensor.ndim > 1 and tensor.shape[-1] % GGML_QUANT_SIZES[_type(tensor_kind)][0] == 0
         array = tensor.float().contiguous().numpy()

@@ -58,13 +58,13 @@ def test_a_parameter_may_be_rows_of_a_tensor_or_be_made_of_several(tmp_path):
     save_file({"qkv": joined, "w": joined.to(torch.float8_e4m3fn), "w.scale": scale}, path)
     reader = Reader()
 
-    def scaled(reader, where):
+    def scaled(reader, where, out):
         weight = reader.tensor(where.path, where.key).float()
-        return weight * reader.tensor(where.path, f"{where.key}.scale")
+        out.copy_(weight * reader.tensor(where.path, f"{where.key}.scale"))
 
     rows, made = torch.empty(2, 4), torch.empty(6, 4, dtype=torch.bfloat16)
     reader.read(StoredTensor(path, "qkv", (2, 4)), rows)
-    reader.read(StoredTensor(path, "w", make=scaled), made)
+    reader.read(StoredTensor(path, "w", fill=scaled), made)
     assert torch.equal(rows, joined[2:4])
     assert torch.equal(made, (joined.to(torch.float8_e4m3fn).float() * 0.5).bfloat16())
     assert reader.bytes_read == 2 * 4 * 4 + 6 * 4 + 4

@@ -8,6 +8,7 @@ from pathlib import Path
 GGUF_SUFFIX = ".gguf"
 FLOAT_DTYPES = ("F64", "F32", "F16", "BF16")
 FP8_DTYPES = ("F8_E4M3", "F8_E5M2")
+INT8_DTYPE = "I8"
 NUMBER_DTYPES = (*FLOAT_DTYPES, *FP8_DTYPES, "I64", "BOOL")  # those that do not pack weights
 
 
@@ -15,7 +16,8 @@ NUMBER_DTYPES = (*FLOAT_DTYPES, *FP8_DTYPES, "I64", "BOOL")  # those that do not
 class TensorEntry:
     """A tensor at bytes [start, stop) of a file. dtype: safetensors' name (BF16, F8_E4M3 …), or
     ggml's in a GGUF file (BF16, Q4_K …). is_gguf: whether the file is a GGUF, which only
-    models/sources/gguf.py reads."""
+    models/sources/gguf.py reads. told: what the file's header says of the number format, JSON, ""
+    if nothing."""
 
     path: Path
     key: str
@@ -24,6 +26,7 @@ class TensorEntry:
     start: int
     stop: int
     is_gguf: bool = False
+    told: str = ""
 
     @property
     def nbytes(self) -> int:
@@ -37,6 +40,6 @@ class TensorEntry:
 
 
 def is_packed(entry: TensorEntry) -> bool:
-    """Return whether the tensor is stored in a way that hides the weight's shape (NF4, NVFP4,
-    int8 …)."""
+    """Return whether the tensor may be stored in a way that hides the weight's shape (NF4, NVFP4,
+    integers with several weights each …)."""
     return not entry.is_gguf and entry.dtype not in NUMBER_DTYPES

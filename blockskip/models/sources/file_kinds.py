@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import struct
 from functools import lru_cache
 from pathlib import Path
@@ -37,17 +38,33 @@ _SIGNATURES = (
     ),
 )
 _TAKE_SAFETENSORS = "Take the .safetensors file of the same model."
+_FORMATS_KEY = "_quantization_metadata"  # of a safetensors header, written by ComfyUI and others
+_TRANSFORMER_PREFIX = "model.diffusion_model."  # which the names in it may lack
 
 
 @lru_cache(maxsize=256)
 def read_table(path: Path, size: int, changed_ns: int) -> tuple[bool, dict[str, dict]]:
     """Return (whether it is a GGUF, the table at the file's head). size and changed_ns are cache
-    keys. Raises UserError that says what the file is if it is no model."""
+    keys. An entry of a safetensors file has a further key `told` if the header describes its number
+    format. Raises UserError that says what the file is if it is no model."""
     is_gguf = _is_gguf(path)
     try:
-        return is_gguf, (gguf if is_gguf else safetensors_files).read_table(path)
+        return is_gguf, gguf.read_table(path) if is_gguf else _described_table(path)
     except UserError as error:
         raise _unfinished(path) or error from error
+
+
+def _described_table(path: Path) -> dict[str, dict]:
+    header = safetensors_files.read_header(path, "Fetch or make it again.")
+    try:
+        layers = dict(json.loads(header.metadata[_FORMATS_KEY])["layers"])
+    except (LookupError, TypeError, ValueError, RecursionError):
+        layers = {}  # then weights that need a description are refused
+    for layer, told in layers.items():
+        for key in (f"{layer}.weight", f"{_TRANSFORMER_PREFIX}{layer}.weight"):
+            if key in header.table:
+                header.table[key]["told"] = json.dumps(told)
+    return header.table
 
 
 def _is_gguf(path: Path) -> bool:

@@ -1,8 +1,7 @@
 """GGUF files: read their table of tensors and dequantise them.
 
-A GGUF stores a tensor in blocks of 32 or 256 weights with shared scales. A row is a whole number of
-blocks, so rows can be read on their own. The `gguf` package dequantises every type of block. The
-table is read here, because the package's reader maps the whole file, makes objects of every word of
+A GGUF stores a tensor in blocks of 32 or 256 weights with shared scales, so rows can be read on
+their own. The `gguf` package dequantises every type of block. The table is read here, because the package's reader maps the whole file, makes objects of every word of
 a vocabulary (a second for T5's), and has no clear error for a truncated file.
 
 The format as llama.cpp writes it (versions 2 and 3, little-endian): magic, version, number of
@@ -23,7 +22,6 @@ from typing import TYPE_CHECKING, BinaryIO
 from blockskip.core.errors import BadFile, UserError
 
 if TYPE_CHECKING:  # as in models/sources/tensors.py: listing models must not load torch
-    import torch
     from torch import Tensor
 
     from blockskip.models.sources.entry import TensorEntry
@@ -32,10 +30,13 @@ OTHER_FILE_REMEDY = (
     "Use a Q8_0, Q6_K, Q5_K, Q4_K or bf16 GGUF of the same model, or its safetensors file."
 )
 _FLOAT_TYPES = {"F32": "float32", "F16": "float16", "BF16": "bfloat16"}
-_CHUNK_WEIGHTS = 4 << 20  # weights per call of the package, which makes several float copies
 _MAX_NAME_BYTES = 65535  # limit of the format, bytes
 _MAX_AXES = 4  # limit of the format
-_UINT32, _STRING, _ARRAY = 4, 8, 9  # type codes of settings
+_UINT32, _INT32, _STRING, _ARRAY = 4, 5, 8, 9  # type codes of settings
+# ComfyUI-GGUF stores tensors whose rows are no whole blocks in rows of 256 weights, and their shape
+# in a setting of this name and the tensor's
+_SHAPE_SETTING = "comfy.gguf.orig_shape."
+_MOST_AXES = 8  # of such a shape
 _SCALAR_BYTES = {
     0: 1,
     1: 1,
@@ -79,38 +80,30 @@ def readable(dtype: str) -> bool:
     return dtype in _FLOAT_TYPES or _can_dequantise(dtype)
 
 
-def unpack(
-    entry: TensorEntry,
-    read: Callable[[int, int], Tensor],
-    rows: tuple[int, int] | None,
-    dtype: torch.dtype,
+def read_rows(
+    entry: TensorEntry, read: Callable[[int, int], Tensor], first: int, end: int
 ) -> Tensor:
-    """Dequantise rows [first, end) of a stored tensor, or all of it, on the CPU: (rows, …) in
-    `dtype`.
+    """Dequantise rows [first, end) of a stored tensor on the CPU: ((end - first) * weights of a
+    row,) in float.
 
-    read: (start, stop) → those bytes of the file, (stop - start,) uint8. Works in chunks of rows,
-    which take some 50 MB in addition to the result.
+    read: (start, stop) → those bytes of the file, (stop - start,) uint8. Needs a few float32 copies
+    of the rows meanwhile.
     """
-    import torch
+    from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-    shape = entry.shape
-    if len(shape) < 2:  # its rows are single weights, not whole blocks
-        tensor = _dequantise(read(entry.start, entry.stop), entry.dtype).to(dtype).reshape(shape)
-        return tensor if rows is None else tensor[slice(*rows)].clone()
-    first, end = rows or (0, shape[0])
-    row_bytes = entry.nbytes // shape[0]
-    step = max(1, _CHUNK_WEIGHTS // math.prod(shape[1:]))
-    out = torch.empty((end - first, *shape[1:]), dtype=dtype)
-    for row in range(first, end, step):
-        stop = min(row + step, end)
-        data = read(entry.start + row * row_bytes, entry.start + stop * row_bytes)
-        chunk = out[row - first : stop - first]
-        chunk.copy_(_dequantise(data.reshape(stop - row, -1), entry.dtype).reshape(chunk.shape))
-    return out
+    row, (weights, num_bytes) = (
+        math.prod(entry.shape[1:]),
+        GGML_QUANT_SIZES[GGMLQuantizationType[entry.dtype]],
+    )
+    # blocks lie one after another, and rows of a reshaped tensor may begin inside of one
+    block, stop = first * row // weights, -(-end * row // weights)
+    data = read(entry.start + block * num_bytes, entry.start + stop * num_bytes)
+    flat = _dequantise(data, entry.dtype)
+    return flat[first * row - block * weights : end * row - block * weights]
 
 
 def _dequantise(data: Tensor, dtype: str) -> Tensor:
-    """Dequantise whole blocks: (…, bytes) uint8 → (…, weights) in float."""
+    """Dequantise whole blocks: (bytes,) uint8 → (weights,) in float."""
     import torch
 
     if dtype in _FLOAT_TYPES:
@@ -142,13 +135,17 @@ def _read_entries(file: BinaryIO, path: Path) -> dict[str, dict]:
     """Read everything after magic and version. Raises ValueError, struct.error … for a broken file,
     UserError for an unknown type."""
     tensors, settings = _read_struct(file, "QQ")
-    alignment = _read_alignment(file, settings)
+    alignment, shapes = _read_settings(file, settings)
     table: dict[str, dict] = {}
     for _ in range(tensors):
         name = _read_name(file)
         if name in table:
             raise ValueError(name)
-        table[name] = _read_entry(file, path)
+        table[name] = entry = _read_entry(file, path)
+        shape = shapes.get(name, entry["shape"])
+        if math.prod(shape) != math.prod(entry["shape"]):
+            raise ValueError(shape)
+        entry["shape"] = shape
     base, end = math.ceil(file.tell() / alignment) * alignment, 0
     for entry in sorted(table.values(), key=itemgetter("start", "stop")):
         if entry["start"] % alignment or entry["start"] < end:
@@ -159,18 +156,31 @@ def _read_entries(file: BinaryIO, path: Path) -> dict[str, dict]:
     return table
 
 
-def _read_alignment(file: BinaryIO, settings: int) -> int:
-    """Skip all settings and return `general.alignment`, bytes."""
-    alignment = 32
+def _read_settings(file: BinaryIO, settings: int) -> tuple[int, dict[str, tuple[int, ...]]]:
+    """Skip all settings but two. Return `general.alignment`, bytes, and tensor → shape of those
+    that are stored in another shape."""
+    alignment, shapes = 32, {}
     for _ in range(settings):
         name, (kind,) = _read_name(file), _read_struct(file, "I")
         if name == "general.alignment" and kind == _UINT32:
             (alignment,) = _read_struct(file, "I")
+        elif name.startswith(_SHAPE_SETTING):
+            shapes[name.removeprefix(_SHAPE_SETTING)] = _read_shape(file, kind)
         else:
             _skip_value(file, kind)
     if not alignment:
         raise ValueError("general.alignment")
-    return alignment
+    return alignment, shapes
+
+
+def _read_shape(file: BinaryIO, kind: int) -> tuple[int, ...]:
+    inner, axes = _read_struct(file, "IQ")
+    if kind != _ARRAY or inner != _INT32 or axes > _MOST_AXES:
+        raise ValueError(kind)
+    shape = _read_struct(file, f"{axes}i")
+    if min(shape, default=1) < 1:
+        raise ValueError(shape)
+    return shape
 
 
 def _read_entry(file: BinaryIO, path: Path) -> dict:

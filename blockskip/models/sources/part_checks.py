@@ -13,12 +13,12 @@ from blockskip.models.sources import side_tensors
 from blockskip.models.sources.empty_model import build_empty, new_part
 from blockskip.models.sources.lora_file import read_lora
 from blockskip.models.sources.part_formats import UNUSED
-from blockskip.models.sources.tensors import WeightIndex, tensor_table
+from blockskip.models.sources.tensors import Weight, WeightIndex, tensor_table
 
 if TYPE_CHECKING:
     import torch
     from diffusers import ModelMixin
-    from torch import nn
+    from torch import Tensor, nn
 
     from blockskip.models.sources.source import Source
     from blockskip.models.sources.tensor_reader import Reader
@@ -105,7 +105,11 @@ def load_part(source: Source, part: str, module: nn.Module, reader: Reader) -> N
     import torch
 
     weights, absent = part_weights(source, part, module), module.state_dict()
-    state = {name: weight.read(absent[name].dtype, reader) for name, weight in weights.items()}
+    read: dict[Weight, Tensor] = {}  # one with several names is read once
+    for name, weight in weights.items():
+        if weight not in read:
+            read[weight] = weight.read(absent[name].dtype, reader)
+    state = {name: read[weight] for name, weight in weights.items()}
     for name in source.identities(part):
         state[name] = torch.eye(*absent[name].shape, dtype=absent[name].dtype)
     module.load_state_dict(state, assign=True)

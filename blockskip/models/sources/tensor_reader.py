@@ -8,8 +8,9 @@ checkpoint does not allow (docs/method.md §1.4).
 
 from __future__ import annotations
 
+import math
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,24 +24,56 @@ from blockskip.core.safetensors_files import DTYPES, Damaged
 
 _NUM_THREADS = 4  # pieces of a tensor that are read at the same time
 _MIN_CHUNK_BYTES = 4 << 20  # bytes; smaller pieces are not worth a thread
+_CONVERTED_WEIGHTS = 1 << 20  # at a time: their copies in float32 take 4 MB each
 
 
 @dataclass(frozen=True)
 class StoredTensor:
     """Location of a parameter: tensor `key` of the safetensors file `path`.
 
-    rows: only rows [start, stop) of it, for parameters that a file stores fused. make: converts a
-    tensor stored in another form (scaled, quantised, swapped); takes the reader and this object,
-    and returns the parameter on the CPU. It may read other tensors, also from other file formats.
+    rows: only rows [start, stop) of it, for parameters that a file stores fused. fill: reads a
+    tensor stored in another form (scaled, quantised, swapped) into its last argument, the parameter
+    on the CPU. It may read other tensors, also from other file formats. int8: the parameter's
+    digits, if it is a matrix in 8 bits.
     """
 
     path: Path
     key: str
     rows: tuple[int, int] | None = None
-    make: Callable[[Reader, StoredTensor], Tensor] | None = None
+    fill: Callable[[Reader, StoredTensor, Tensor], None] | None = None
+    int8: Int8Matrix | None = None
+
+
+@dataclass(frozen=True)
+class Int8Matrix:
+    """A matrix (R, C) in 8 bits: int8 digits (R, C), a float32 factor for each row (R,), and the
+    group of columns that are rotated (models/sources/rotation.py), 1 if none are."""
+
+    digits: StoredTensor
+    factors: StoredTensor
+    rotation: int
 
 
 TensorIndex = Mapping[str, StoredTensor]
+
+
+def fill_in_pieces(
+    out: Tensor, ranges: Iterable[tuple[int, int]], read: Callable[[int, int], Tensor]
+) -> None:
+    """Fill `out` (contiguous) with rows of a stored tensor, converted to its dtype.
+
+    ranges: rows [first, end), in the order of `out`. read: (first, end) → those rows, of any dtype.
+    It gets a few at a time, so that little memory is needed beside `out`.
+    """
+    ranges = list(ranges)
+    num = sum(end - first for first, end in ranges)
+    step = max(1, _CONVERTED_WEIGHTS * num // max(1, out.numel()))
+    flat, done = out.view(-1), 0
+    for first, end in ranges:
+        for start in range(first, end, step):
+            rows = read(start, min(start + step, end)).reshape(-1)
+            flat[done : done + len(rows)].copy_(rows)
+            done += len(rows)
 
 
 @dataclass(frozen=True)
@@ -105,7 +138,7 @@ class Reader:
                 f"{path.name} lacks the tensor {key}.",
                 "It is another model's file, or was cut short; fetch it again.",
             ) from None
-        if rows is None:
+        if rows is None or rows == (0, math.prod(extent.shape[:1])):
             return extent
         first, last = rows
         row_bytes = (extent.stop - extent.start) // extent.shape[0]
@@ -135,19 +168,21 @@ class Reader:
 
         Raises UserError if the shapes differ or the file is truncated.
         """
-        if stored.make is None:
-            extent = self.extent(stored.path, stored.key, stored.rows)
-            if extent.dtype == out.dtype and extent.shape == tuple(out.shape):
-                self._fill(stored.path, extent, out)
-                return
-        tensor = (stored.make or _as_stored)(self, stored)
-        if tensor.shape != out.shape:
-            raise BadFile(
-                f"{stored.path.name}: {stored.key} has shape {tuple(tensor.shape)}, "
-                f"wanted is {tuple(out.shape)}.",
-                "It is another model's file; choose the right one.",
-            )
-        out.copy_(tensor)
+        if stored.fill is not None:
+            stored.fill(self, stored, out)
+            return
+        extent = self.extent(stored.path, stored.key, stored.rows)
+        if extent.shape != tuple(out.shape):
+            raise wrong_shape(stored.path, stored.key, extent.shape, tuple(out.shape))
+        if extent.dtype == out.dtype:
+            self._fill(stored.path, extent, out)
+            return
+        rows = stored.rows or (0, math.prod(extent.shape[:1]))
+
+        def read(first: int, end: int) -> Tensor:
+            return self.tensor(stored.path, stored.key, (first, end))
+
+        fill_in_pieces(out, [rows], read)
 
     def _fill(self, path: Path, extent: TensorExtent, out: Tensor) -> None:
         view = out.reshape(-1).view(torch.uint8).numpy().data
@@ -181,8 +216,12 @@ def _read_into(path: Path, start: int, view: memoryview) -> None:
             done += num_read
 
 
-def _as_stored(reader: Reader, stored: StoredTensor) -> Tensor:
-    return reader.tensor(stored.path, stored.key, stored.rows)
+def wrong_shape(path: Path, key: str, shape: tuple[int, ...], wanted: tuple[int, ...]) -> UserError:
+    """Return the error of a tensor that is not the parameter."""
+    return BadFile(
+        f"{path.name}: {key} has shape {shape}, wanted is {wanted}.",
+        "It is another model's file; choose the right one.",
+    )
 
 
 def read_header(path: Path) -> dict[str, TensorExtent]:

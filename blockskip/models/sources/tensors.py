@@ -4,8 +4,8 @@ A `WeightIndex` maps every parameter of a model to a tensor of a file, or to row
 Its shape is known before data is read. Files are never mapped, because Windows would not let
 ComfyUI replace a mapped file. models/sources/gguf.py dequantises GGUF tensors.
 
-A weight in float8 is multiplied by its scale (models/sources/side_tensors.py). Without a scale it
-is a plain cast.
+A weight in float8 or int8 is multiplied by its scale (models/sources/side_tensors.py). Without a
+scale, float8 is a plain cast.
 """
 
 from __future__ import annotations
@@ -22,7 +22,13 @@ from blockskip.core import files, safetensors_files
 from blockskip.core.errors import BadFile, UserError
 from blockskip.models.sources import gguf as gguf_files
 from blockskip.models.sources import side_tensors
-from blockskip.models.sources.entry import FLOAT_DTYPES, FP8_DTYPES, TensorEntry, is_packed
+from blockskip.models.sources.entry import (
+    FLOAT_DTYPES,
+    FP8_DTYPES,
+    INT8_DTYPE,
+    TensorEntry,
+    is_packed,
+)
 from blockskip.models.sources.file_kinds import PICKLES, read_table
 
 if TYPE_CHECKING:  # torch is imported only to read weights, so `blockskip models` starts fast
@@ -40,15 +46,17 @@ class Weight:
     """A parameter of a model and how to read it. shape: of the parameter.
 
     rows: (first, end) on the stored tensor's first axis, for part of a fused layer. halves_swapped:
-    swap the two halves of the first axis (FLUX's last modulation). scale: key of the scale tensor,
-    "" if there is none.
+    swap the two halves of the first axis (FLUX's last modulation). scale: the scale tensor, if
+    there is one. rotation: group of columns that are stored rotated (models/sources/rotation.py), 1
+    if none are.
     """
 
     entry: TensorEntry
     shape: tuple[int, ...]
     rows: tuple[int, int] | None = None
     halves_swapped: bool = False
-    scale: str = ""
+    scale: TensorEntry | None = None
+    rotation: int = 1
 
     @property
     def path(self) -> Path:
@@ -56,7 +64,7 @@ class Weight:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Default dtype of `read()`: the stored one, bfloat16 for fp8 and quantised tensors."""
+        """Default dtype of `read()`: the stored one, bfloat16 for 8 bits and quantised tensors."""
         import torch
 
         names = {"F64": "float64", "F32": "float32", "F16": "float16"}
@@ -78,19 +86,46 @@ class Weight:
 
         from blockskip.models.sources.tensor_reader import Reader
 
-        reader, dtype = reader or Reader(), dtype or self.dtype
-        if self.entry.is_gguf:
-            read = partial(reader.raw, self.path)
-            tensor = gguf_files.unpack(self.entry, read, self.rows, dtype)
-        else:
-            tensor = reader.tensor(self.path, self.entry.key, self.rows)
-            if self.scale:
-                scale = reader.tensor(self.path, self.scale)
-                tensor = side_tensors.scaled(tensor, scale, self.rows, self.entry.shape)
-            tensor = tensor.to(dtype)
-        if self.halves_swapped:
-            tensor = torch.cat(tensor.chunk(2)[::-1])
-        return tensor.reshape(self.shape)
+        out = torch.empty(self.shape, dtype=dtype or self.dtype)
+        self.read_into(out, reader or Reader())
+        return out
+
+    def read_into(self, out: Tensor, reader: Reader) -> None:
+        """Read the parameter into `out` (contiguous, any float dtype, on the CPU). Raises UserError
+        if the file is truncated, or `out` has another shape."""
+        from blockskip.models.sources.tensor_reader import fill_in_pieces, wrong_shape
+
+        if out.shape != self.shape:
+            raise wrong_shape(self.path, self.entry.key, self.shape, tuple(out.shape))
+        first, end = self.rows or (0, math.prod(self.entry.shape[:1]))
+        middle = (first + end) // 2 if self.halves_swapped else first
+        scale = reader.tensor(self.path, self.scale.key) if self.scale else None
+
+        def read(start: int, stop: int) -> Tensor:
+            if self.entry.is_gguf:
+                raw = partial(reader.raw, self.path)
+                return gguf_files.read_rows(self.entry, raw, start, stop)
+            rows = reader.tensor(self.path, self.entry.key, (start, stop))
+            if scale is None:
+                return side_tensors.as_float(rows) if rows.element_size() == 1 else rows
+            return side_tensors.scaled(rows, scale, start, self.entry.shape, self.rotation)
+
+        fill_in_pieces(out, [(middle, end), (first, middle)], read)
+
+    @property
+    def is_int8_rows(self) -> bool:
+        """Whether the parameter is a matrix of 8-bit integers with one scale a row, or in all."""
+        if self.entry.dtype != INT8_DTYPE or self.scale is None or self.halves_swapped:
+            return False
+        is_matrix = len(self.entry.shape) == 2 and self.shape[1:] == self.entry.shape[1:]
+        return is_matrix and math.prod(self.scale.shape) in (1, self.entry.shape[0])
+
+    def row_scales(self, reader: Reader) -> Tensor:
+        """Return the scales of the rows of `is_int8_rows`, (rows,) in float32."""
+        assert self.scale is not None
+        scale = reader.tensor(self.path, self.scale.key).float().reshape(-1)
+        first, end = self.rows or (0, self.entry.shape[0])
+        return scale[first:end] if len(scale) > 1 else scale.expand(end - first)
 
 
 WeightIndex = dict[str, Weight]
@@ -108,8 +143,8 @@ def tensor_table(paths: Iterable[Path]) -> dict[str, TensorEntry]:
         is_gguf, entries = read_table(path, stat.st_size, stat.st_mtime_ns)
         for key, entry in entries.items():
             extent = entry["start"], entry["stop"]
-            shape = tuple(entry["shape"])
-            table[key] = TensorEntry(path, key, entry["dtype"], shape, *extent, is_gguf)
+            shape, told = tuple(entry["shape"]), entry.get("told", "")
+            table[key] = TensorEntry(path, key, entry["dtype"], shape, *extent, is_gguf, told)
     return table
 
 
@@ -160,7 +195,7 @@ def find_weight(
     """Return the parameter stored under `key`, with its scale if there is one. shape: that of the
     model's parameter, if it differs by axes of 1.
 
-    Raises UserError for a missing tensor and for unsupported formats (NVFP4, int8 …).
+    Raises UserError for a missing tensor and for unsupported formats (NVFP4, 4-bit integers …).
     """
     if key not in tensors:
         raise _missing(tensors, key)
@@ -170,12 +205,12 @@ def find_weight(
             f"{entry.path.name} is packed in a way that cannot be read here ({entry.dtype}).",
             gguf_files.OTHER_FILE_REMEDY,
         )
-    if not entry.is_gguf and entry.dtype not in FLOAT_DTYPES + FP8_DTYPES:
+    stored_dtypes = (*FLOAT_DTYPES, *FP8_DTYPES, INT8_DTYPE)
+    if not entry.is_gguf and entry.dtype not in stored_dtypes:
         raise side_tensors.not_understood(entry)
-    scale = side_tensors.scale_of(tensors, key)
+    scale, rotation = side_tensors.scale_of(tensors, key)
     stored_shape = (rows[1] - rows[0], *entry.shape[1:]) if rows else entry.shape
-    # in a file of several parts the scale's key has a prefix, which `tensors` omits
-    return Weight(entry, shape or stored_shape, rows, halves_swapped, scale.key if scale else "")
+    return Weight(entry, shape or stored_shape, rows, halves_swapped, scale, rotation)
 
 
 def part_files(folder: Path) -> list[Path]:
@@ -216,7 +251,7 @@ def _missing(tensors: dict[str, TensorEntry], key: str) -> UserError:
     layer = f"{key.removesuffix('.weight')}."
     for other, entry in tensors.items():
         in_place = other.startswith(layer) and not other.endswith(".bias")
-        packed = is_packed(entry) and not other.endswith(_NOT_WEIGHTS)
+        packed = is_packed(entry) and entry.dtype != INT8_DTYPE and not other.endswith(_NOT_WEIGHTS)
         if packed or in_place and not entry.is_gguf:
             return side_tensors.not_understood(entry)
     path = next(iter(tensors.values())).path if tensors else Path("The file")

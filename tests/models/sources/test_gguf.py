@@ -3,8 +3,10 @@
 import dataclasses
 import json
 
+import numpy as np
 import pytest
 import torch
+from gguf import GGUFWriter
 from helpers.comfy import (
     comfy_folder,
     flux_format,
@@ -24,8 +26,8 @@ from blockskip.core.paths import ASSETS
 from blockskip.memory import open_model
 from blockskip.models import sources
 from blockskip.models.families.base import get_family
-from blockskip.models.sources import gguf
 from blockskip.models.sources import source as model_files
+from blockskip.models.sources import tensor_reader
 from blockskip.models.sources.tensor_reader import Reader
 from blockskip.models.sources.tensors import find_weight, tensor_table
 
@@ -40,7 +42,7 @@ def index_of(path, part, configuration):
 def read_both_ways(stored, dtype):
     """As assembling reads it, and as placement does; they must agree."""
     out = torch.empty(stored.shape, dtype=dtype)
-    Reader().read(open_model._stored(stored, dtype), out)
+    Reader().read(open_model.stored_tensor(stored), out)
     assert torch.equal(stored.read(dtype), out)
     return out
 
@@ -57,14 +59,48 @@ def test_every_kind_is_unpacked_as_the_package_does_and_rows_are_cut_right(
     whole = find_weight(table, "a.weight").read(torch.float32)
     assert whole.isfinite().all() and whole.abs().max() > 0
     assert torch.equal(whole, wanted["a.weight"])
-    monkeypatch.setattr(gguf, "_CHUNK_WEIGHTS", 3 * 512)  # several times, the last one shorter
+    monkeypatch.setattr(
+        tensor_reader, "_CONVERTED_WEIGHTS", 3 * 512
+    )  # several times, the last one shorter
     reader, out = Reader(), torch.empty(11, 512, dtype=torch.bfloat16)
     rows = find_weight(table, "a.weight", rows=(5, 16))
-    reader.read(open_model._stored(rows, torch.bfloat16), out)
+    reader.read(open_model.stored_tensor(rows), out)
     assert torch.equal(out, wanted["a.weight"][5:16].bfloat16())
     assert reader.bytes_read == table["a.weight"].nbytes * 11 // 20
     halves = find_weight(table, "bias", rows=(20, 40), halves_swapped=True).read(torch.float32)
     assert torch.equal(halves, wanted["bias"][[*range(30, 40), *range(20, 30)]])
+
+
+@pytest.mark.parametrize("architecture", ["sd3", ""])
+@pytest.mark.parametrize("kind", ["F16", "Q8_0", "Q4_K"])
+def test_a_reshaped_tensor_has_its_own_shape_and_rows(tmp_path, monkeypatch, kind, architecture):
+    """Its rows begin inside of blocks: 96 weights of a block's 256, or of three blocks' 32."""
+    path = tmp_path / "sd3.gguf"
+    tensors = {"a.weight": torch.randn(40, 4, 24), "b.weight": torch.randn(8, 512)}
+    write_gguf(path, tensors, kind, None, architecture, reshapes=True)
+    wanted, table = read_gguf(path), tensor_table([path])
+    assert wanted["a.weight"].shape == (15, 256) and table["a.weight"].shape == (40, 4, 24)
+    truth = wanted["a.weight"].reshape(40, 4, 24)
+    for pieces in (4 << 20, 3 * 96, 1):
+        monkeypatch.setattr(tensor_reader, "_CONVERTED_WEIGHTS", pieces)
+        assert torch.equal(find_weight(table, "a.weight").read(torch.float32), truth)
+        part = find_weight(table, "a.weight", rows=(5, 18)).read(torch.float32)
+        assert torch.equal(part, truth[5:18])
+    assert torch.equal(find_weight(table, "b.weight").read(torch.float32), wanted["b.weight"])
+
+
+@pytest.mark.parametrize("shape", [[40, 4, 23], [-40, -4, 24], [0], [1] * 9, ["40", "96"]])
+def test_a_reshaped_tensor_with_an_impossible_shape_is_a_broken_file(tmp_path, shape):
+    path = tmp_path / "odd.gguf"
+    writer = GGUFWriter(path, "sd3")
+    writer.add_array("comfy.gguf.orig_shape.a", shape)
+    writer.add_tensor("a", np.zeros((15, 256), np.float32))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.write_tensors_to_file()
+    writer.close()
+    with pytest.raises(UserError, match="odd.gguf cannot be read"):
+        tensor_table([path])
 
 
 @pytest.mark.parametrize("kind", ["F32", "BF16"])
@@ -150,7 +186,8 @@ def test_broken_and_unknown_files_are_refused_in_one_sentence(tmp_path):
     reader = Reader()
     path.write_bytes(data[: table["b.weight"].stop - 100])  # cut while it was in use
     with pytest.raises(UserError, match="whole.gguf cannot be read: it is cut short"):
-        open_model._stored(find_weight(table, "b.weight"), torch.bfloat16).make(reader, None)
+        stored = open_model.stored_tensor(find_weight(table, "b.weight"))
+        reader.read(stored, torch.empty(8, 512))
     path.write_bytes(data)
     foreign_type(path, "b.weight", 33)  # a kind that ggml took back
     with pytest.raises(UserError, match="packed in a way that cannot be read here .ggml's type 33"):

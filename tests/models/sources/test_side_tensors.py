@@ -55,6 +55,18 @@ def test_every_name_of_a_scale_gives_the_float_truth_whole_and_in_rows(tmp_path,
     assert find_weight(table, "a.weight").read().dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.float8_e5m2])
+def test_every_float8_is_read_as_torch_reads_it(tmp_path, dtype):
+    """NaN, infinity, −0 and the smallest ones included."""
+    every = torch.arange(256, dtype=torch.uint8).reshape(16, 16)
+    save_file({"a.weight": every.view(dtype)}, tmp_path / "a.safetensors")
+    read = find_weight(tensor_table([tmp_path / "a.safetensors"]), "a.weight").read(torch.float32)
+    expected = every.view(dtype).float()
+    assert torch.equal(read.isnan(), expected.isnan())
+    known = ~expected.isnan()
+    assert torch.equal(read.view(torch.int32)[known], expected.view(torch.int32)[known])
+
+
 @pytest.mark.parametrize(
     "scale",
     [
