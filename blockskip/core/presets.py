@@ -35,9 +35,9 @@ class DynamicShift:
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class ComfyuiNames:
-    """Names of a model's files in ComfyUI's folders. files: part → beginnings of names, the first
-    whole (without .safetensors), as ComfyUI's own workflows have it. others: words in names of
-    other models with the same shapes, which are taken only if the user names the file."""
+    """Names of a model's files in ComfyUI's folders. files: part → beginnings of names; of a LoRA,
+    whose tensors do not tell what it is for, the part is `lora`. others: words in names of other
+    models with the same shapes, which are taken only if the user names the file."""
 
     files: dict[str, tuple[str, ...]] = field(default_factory=dict)
     others: tuple[str, ...] = ()
@@ -71,12 +71,13 @@ class Sibling:
 @dataclass(frozen=True, kw_only=True, config=STRICT)
 class AdapterFile:
     """A training adapter (sampling/frozen_lora.py): a LoRA file of others. source: the
-    repository on the hub. file: in it."""
+    repository on the hub. file: in it. comfyui: beginnings of its name as part `lora`."""
 
     name: str
     title: str
     source: str
     file: str
+    comfyui: ComfyuiNames = field(default_factory=ComfyuiNames)
     licence: str
     licence_url: str
     download_gib: float
@@ -153,6 +154,7 @@ class ModelRow:
             name=a.name,
             title=a.title,
             source=a.source,
+            comfyui=a.comfyui,
             files=(a.file,),
             licence=a.licence,
             licence_url=a.licence_url,

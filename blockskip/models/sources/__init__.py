@@ -83,7 +83,9 @@ def select_model(row: ModelRow, paths: Sequence[Path]) -> Source:
     """Select a folder in diffusers' layout, a ComfyUI folder or single files as a model's source.
     Raises UserError if a part is missing."""
     paths = [files.user_path(path).resolve() for path in paths]
-    if len(paths) == 1 and index_file(paths[0]):
+    if row.files:
+        source = comfyui.lora_from_files(row, paths)
+    elif len(paths) == 1 and index_file(paths[0]):
         source = Source(row, paths[0])
     else:
         source = comfyui.source_from_files(row, paths, _check_part)
@@ -102,8 +104,9 @@ def select_comfyui(*folders: Path) -> list[Source]:
     if any(comfyui.is_comfyui(root) for folder in folders for root in comfyui.base_folders(folder)):
         registry.save_comfyui_folders(folders)  # LoRAs go there even if it holds no model
     selected, problems = [], []
-    for row in (*presets.model_rows().values(), *presets.sibling_rows().values()):
-        if not comfyui.is_read_from_files(row):
+    extras = *presets.sibling_rows().values(), *presets.adapter_rows().values()
+    for row in (*presets.model_rows().values(), *extras):
+        if not (row.files or comfyui.is_read_from_files(row)):
             continue
         try:
             selected.append(select_model(row, folders))

@@ -141,7 +141,7 @@ def _check_heads(source: Source) -> None:
     """Raise UserError if a file is missing or truncated. Headers are cached until a file changes;
     `check_model` looks for every weight when a model is selected."""
     if source.row.files:
-        tensor_table(source.folder / name for name in source.row.files)
+        tensor_table([source.lora])
         return
     for part in source.row.parts:
         paths = source.paths(part)

@@ -17,7 +17,7 @@ from blockskip.core.errors import BadFile, BadInput, ModelMissing, NotFound, Use
 from blockskip.core.presets import ModelRow
 from blockskip.models.sources import registry
 from blockskip.models.sources.comfyui_locations import candidates, is_comfyui
-from blockskip.models.sources.comfyui_paths import extra_folders
+from blockskip.models.sources.comfyui_paths import extra_folders, lora_folders
 from blockskip.models.sources.entry import GGUF_SUFFIX
 from blockskip.models.sources.file_choice import Choice, choose_file
 from blockskip.models.sources.file_contents import TRANSFORMERS, description
@@ -76,6 +76,27 @@ def source_from_files(row: ModelRow, paths: Sequence[Path], check: Check | None 
     folders = [root for path in paths if path.is_dir() for root in base_folders(path)]
     tokenizers = {} if row.sibling_of else find_vocabularies(configs, folders)
     return Source(row, configs, part_files, tokenizers)
+
+
+def lora_from_files(row: ModelRow, paths: Sequence[Path]) -> Source:
+    """Return the LoRA of others that a row is, in these files and ComfyUI's folders for LoRAs. What
+    a LoRA is for is not told by its tensors: a file that is not named must have a usual name.
+
+    Raises UserError if there is none.
+    """
+    usual = tuple(name.lower() for name in row.comfyui.usual("lora"))
+    found = [path for path in paths if path.is_file()]
+    for root in (root for path in paths if path.is_dir() for root in base_folders(path)):
+        for folder in lora_folders(root):
+            files = sorted(folder.rglob("*.safetensors")) if folder.is_dir() else ()
+            found += [path for path in files if path.name.lower().startswith(usual)]
+    if not usual or not found:
+        raise ModelMissing(
+            f"{row.title} was not found in {', '.join(map(str, paths))}.",
+            f"Put {row.files[0]} into ComfyUI's models/loras, or name the file: "
+            f"{command('models use')} {row.name} FILE",
+        )
+    return Source(row, configs_folder(row), {"lora": found[0]})
 
 
 def unreadable_files(row: ModelRow, folders: Sequence[Path]) -> list[str]:

@@ -97,7 +97,7 @@ def check_lora(source: Source) -> None:
 
     model = build_empty(partial(new_part, source.published_folder, "transformer"), torch.bfloat16)
     linears = [name for name, part in model.named_modules() if isinstance(part, nn.Linear)]
-    read_lora(source.folder / source.row.files[0], linears)
+    read_lora(source.lora, linears)
 
 
 def load_part(source: Source, part: str, module: nn.Module, reader: Reader) -> None:

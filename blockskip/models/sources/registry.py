@@ -58,8 +58,7 @@ def find_model(row: ModelRow) -> Source:
 
 def lora_path(name: str) -> Path:
     """Return the file of a LoRA of others, by its row's name. Raises UserError if it is not on this machine."""
-    row = presets.model_row(name)
-    return find_model(row).folder / row.files[0]
+    return find_model(presets.model_row(name)).lora
 
 
 def _models_file() -> Path:

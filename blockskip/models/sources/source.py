@@ -49,6 +49,11 @@ class Source:
         """The folder, or the transformer's file, for display."""
         return str(next(iter(self.files.values()), self.folder))
 
+    @property
+    def lora(self) -> Path:
+        """The file of a LoRA of others, if that is what the row is."""
+        return self.files.get("lora", self.folder / self.row.files[0])
+
     def config(self, part: str) -> dict:
         """Return the config.json of a part (transformer, vae, text_encoder …)."""
         return read_config(self.folder / part / "config.json")
