@@ -24,7 +24,7 @@ from blockskip.memory import monitor
 from blockskip.memory.planning.model_stats import is_tabulated
 from blockskip.memory.planning.requirements import SPARE_RAM_GIB, ram_for_weights
 from blockskip.memory.planning.run_sizes import kept_bytes
-from blockskip.memory.quantisation import cache_folder, quantise_blocks
+from blockskip.memory.quantised_cache import cache_folder, quantise_blocks
 from blockskip.memory.streaming import offload
 from blockskip.models.families.base import Family
 from blockskip.models.families.caption_modules import set_aside

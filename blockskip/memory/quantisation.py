@@ -7,29 +7,19 @@ code paths in training, in sampling and on the CPU, so the residuals would belon
 different weights than the middle's (docs/method.md §1.4b). All linears of all blocks are quantised.
 Norms, biases, embedders and the head are not. int8 weights are rotated if products are in 8 bits
 (memory/int8_products.py).
-
-The whole model is never in memory: tensors are read and quantised one at a time, and the cache has
-one file a block. Linears whose digits the model's files hold already are read from there, without a
-second rounding.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from blockskip.core import files, safetensors_files
-from blockskip.core.errors import BadFile
-from blockskip.core.paths import QUANTISED_CACHE
-from blockskip.memory.int8_products import GROUPS, int8_product, rotation_group
+from blockskip.memory.int8_products import int8_product, rotation_group
 from blockskip.models.sources.rotation import rotated
-from blockskip.models.sources.tensor_reader import Reader, StoredTensor, TensorIndex
 
 NF4_BLOCK = 64  # weights that share a scale
 NF4_SCALES = 256  # scales that share a second-level scale
@@ -278,118 +268,3 @@ def block_linears(blocks: Sequence[tuple[str, nn.Module]]) -> dict[str, nn.Linea
         for inner, layer in block.named_modules()
         if isinstance(layer, nn.Linear)
     }
-
-
-def quantise_blocks(
-    model: nn.Module,
-    blocks: Sequence[tuple[str, nn.Module]],
-    index: TensorIndex,
-    precision: str,
-    folder: Path,
-    fingerprint: str,
-    device: torch.device,
-    progress: Callable[[int, int], None] = lambda n, total: None,
-    rotates: bool = False,
-) -> dict[str, StoredTensor]:
-    """Replace the linears of an empty model's blocks by quantised ones; return the new index.
-
-    folder: the cache of this model at this precision, a file a block unless the model's files have
-    all of its digits. rotates: int8 weights, for products in 8 bits. device: where NF4 is
-    quantised. progress(n, total): blocks. Raises UserError if the disk is full or a cached file
-    has another fingerprint.
-    """
-    kind = GROUPS if rotates else (NF4_BLOCK, NF4_SCALES)
-    stamp = {"fingerprint": files.fingerprint(fingerprint, precision, *kind)}
-    linears = {
-        name: QuantisedLinear(layer, precision, rotates)
-        for name, layer in block_linears(blocks).items()
-    }
-    taken = _digits_in_files(index, linears)
-    reader, quantised_index = Reader(), {**index, **taken}
-    for n, (name, block) in enumerate(blocks):
-        path = folder / f"{name}.safetensors"
-        own = {f"{full}.weight" for full in block_linears([(name, block)])} - taken.keys()
-        if own and not path.exists():
-            rotations = {key: linears[key.removesuffix(".weight")].rotation for key in own}
-            parts = _block_parts(reader, name, block, quantised_index, precision, rotations, device)
-            safetensors_files.save_tensors(path, parts, stamp)
-        elif (
-            own and safetensors_files.read_metadata(path).get("fingerprint") != stamp["fingerprint"]
-        ):
-            raise BadFile(
-                f"{path.name} in {folder} was made from another model's weights.",
-                f"Delete the folder {folder}; it is made again.",
-            )
-        if own:
-            quantised_index |= {key: StoredTensor(path, key) for key in reader.header(path)}
-        progress(n + 1, len(blocks))
-    for name, layer in linears.items():
-        model.set_submodule(name, layer)
-    return quantised_index
-
-
-def _digits_in_files(
-    index: TensorIndex, linears: dict[str, QuantisedLinear]
-) -> dict[str, StoredTensor]:
-    """Return where the parts of those linears are that files hold in 8 bits. Such a layer gets the
-    rotation that its file has, which must be one if products in 8 bits are to be exact enough."""
-    found: dict[str, StoredTensor] = {}
-    for name, layer in linears.items():
-        matrix = index[f"{name}.weight"].int8
-        if matrix is None or layer.precision != "int8":
-            continue
-        if matrix.rotation > 1 or layer.rotation == 1:
-            layer.rotation = matrix.rotation
-            found[f"{name}.weight"] = matrix.digits
-            found[f"{name}.scale"] = _largest_of(matrix.factors)
-    return found
-
-
-def _largest_of(factors: StoredTensor) -> StoredTensor:
-    """Return the largest absolute values of rows, of which 8-bit digits are 127ths. factors: what a
-    file's digits are multiplied by."""
-
-    def fill(reader: Reader, _: StoredTensor, out: Tensor) -> None:
-        reader.read(factors, out)
-        wanted, largest = out.clone(), out * 127
-        for towards in (math.inf, -math.inf):  # the neighbour may give the factor to the last digit
-            other = largest.nextafter(torch.full_like(largest, towards))
-            closer = (other / 127 == wanted) & (largest / 127 != wanted)
-            largest = torch.where(closer, other, largest)
-        out.copy_(largest)
-
-    return StoredTensor(factors.path, factors.key, fill=fill)
-
-
-def _block_parts(
-    reader: Reader,
-    name: str,
-    block: nn.Module,
-    index: TensorIndex,
-    precision: str,
-    rotations: dict[str, int],
-    device: torch.device,
-) -> dict[str, Tensor]:
-    """Return the tensors of a block's cache file, read and quantised one at a time. rotations: the
-    weights to quantise, and how; other linears' are left out."""
-    linears = {f"{full}.weight" for full in block_linears([(name, block)])}
-    tensors: dict[str, Tensor] = {}
-    for key, parameter in block.named_parameters():
-        full = f"{name}.{key}"
-        if full in linears and full not in rotations:
-            continue
-        tensor = torch.empty(parameter.shape, dtype=parameter.dtype)
-        reader.read(index[full], tensor)
-        if full not in rotations:
-            tensors[full] = tensor
-            continue
-        on = device if precision == "nf4" else tensor.device
-        parts = quantise(tensor.to(on), precision, rotations[full])
-        stem = full.removesuffix("weight")
-        tensors |= {f"{stem}{part}": value.cpu() for part, value in parts.items()}
-    return tensors
-
-
-def cache_folder(data_dir: Path, fingerprint: str, precision: str) -> Path:
-    """Return the cache folder of a model: <data>/cache/quantised/<fingerprint>-<precision>."""
-    return data_dir / QUANTISED_CACHE / f"{fingerprint}-{precision}"

@@ -10,7 +10,7 @@ from diffusers import FluxTransformer2DModel
 from helpers.tiny import tiny_flux
 from torch import nn
 
-from blockskip.memory.quantisation import quantise_blocks
+from blockskip.memory.quantised_cache import quantise_blocks
 from blockskip.memory.streaming import WeightStore, offload
 from blockskip.models.families.flux import Flux
 from blockskip.models.sources.empty_model import build_empty

@@ -10,11 +10,10 @@ from safetensors.torch import save_file
 from blockskip.memory import open_model
 from blockskip.memory.quantisation import (
     QuantisedLinear,
-    _largest_of,
     block_linears,
     dequantise,
-    quantise_blocks,
 )
+from blockskip.memory.quantised_cache import _largest_of, quantise_blocks
 from blockskip.memory.streaming import offload
 from blockskip.models.families.flux import Flux
 from blockskip.models.sources.empty_model import build_empty

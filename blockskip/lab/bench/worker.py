@@ -30,7 +30,7 @@ from blockskip.lab.measuring.subprocess_job import serve
 from blockskip.memory import int8_products
 from blockskip.memory.placement import pick_device
 from blockskip.memory.planning.oom_fallback import is_out_of_memory
-from blockskip.memory.quantisation import cache_folder, quantise_blocks
+from blockskip.memory.quantised_cache import cache_folder, quantise_blocks
 from blockskip.memory.streaming import WeightStore, offload
 from blockskip.memory.vram_cap import context_gib, limit_vram, room_gib, set_torch_backends
 from blockskip.models.families.base import Text
