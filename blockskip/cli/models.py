@@ -44,14 +44,14 @@ def models(
         unreadable = sources.unreadable_beside(*selected)
         data = {
             "models": [sources.status_dict(source.row) for source in selected],
+            "files": {
+                source.row.name: {part: str(path) for part, path in source.files.items()}
+                for source in selected
+            },
             "unreadable": unreadable,
         }
-        notes = [p["note"] for s in selected for p in sources.check_model(s).values() if p["note"]]
-        print_result(
-            as_json,
-            data,
-            [*(f"{s.row.title}: {s.location}" for s in selected), *notes, *unreadable],
-        )
+        lines = [line for source in selected for line in _chosen_files(source)]
+        print_result(as_json, data, [*lines, *unreadable])
     elif action == "check" and len(words) == 1:
         _print_model(as_json, sources.find_model(presets.model_row(words[0])))
     elif action == "fetch" and len(words) == 1:
@@ -64,6 +64,16 @@ def models(
             "use: models list | models check NAME | models fetch NAME | models use-comfyui DIR … | "
             "models use NAME FILE-OR-FOLDER …"
         )
+
+
+def _chosen_files(source: sources.Source) -> list[str]:
+    """Return the lines on a selected model: its title, the file of each part with its precision,
+    and what follows from that."""
+    if source.row.files:
+        return [f"{source.row.title}: {source.location}"]
+    parts = sources.check_model(source)
+    files = [f"{p['bits']:6.1f} bits a weight  {p['files'][0]}" for p in parts.values()]
+    return [f"{source.row.title}:", *files, *(p["note"] for p in parts.values() if p["note"])]
 
 
 def _offer_line(row: dict) -> str:

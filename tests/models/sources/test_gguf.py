@@ -16,6 +16,7 @@ from helpers.comfy import (
     to_fp8,
 )
 from helpers.ggufs import PACKED, foreign_type, llama_names, read_gguf, write_gguf
+from helpers.int8_files import to_int8
 from helpers.tiny import tiny_flux
 from safetensors.torch import save_file
 
@@ -218,11 +219,15 @@ def test_the_least_rounded_file_is_taken_unless_one_is_named(comfy, demo_parts):
         write_gguf(folder / f"flux1-dev-{name}.gguf", demo_parts["transformer"], name)
     (folder / "flux1-dev-Q9.gguf").write_bytes(b"GGUF")
     save_file(to_fp8(demo_parts["transformer"]), folder / "flux1-dev-fp8.safetensors")
+    for name, convrot in (("convrot", True), ("int8", False)):
+        digits = to_int8(demo_parts["transformer"], convrot)
+        save_file(digits, folder / f"flux1-dev-{name}.safetensors")
     t5 = llama_names(parts_of(DEMO)["text_encoder_2"], 24)
     write_gguf(comfy / "models/clip/t5-v1_1-xxl-encoder-Q8_0.gguf", t5, "Q8_0")
     named = sources.select_model(row, [folder / "flux1-dev-Q4_0.gguf", comfy])
     assert named.files["transformer"].name == "flux1-dev-Q4_0.gguf"
-    for best in ("safetensors", "-BF16.gguf", "-fp8.safetensors", "-Q8_0.gguf", "-Q5_1.gguf"):
+    files = ("-convrot.safetensors", "-Q8_0.gguf", "-fp8.safetensors", "-int8.safetensors")
+    for best in ("flux1-dev.safetensors", "-BF16.gguf", *files, "-Q5_1.gguf"):
         source = sources.select_model(row, [comfy])
         assert source.files["transformer"].name.endswith(best)
         source.files["transformer"].unlink()
