@@ -84,7 +84,7 @@ def select_model(row: ModelRow, paths: Sequence[Path]) -> Source:
     Raises UserError if a part is missing."""
     paths = [files.user_path(path).resolve() for path in paths]
     if row.files:
-        source = comfyui.lora_from_files(row, paths)
+        source = comfyui.lora_from_files(row, paths, check_model)
     elif len(paths) == 1 and index_file(paths[0]):
         source = Source(row, paths[0])
     else:
@@ -144,8 +144,8 @@ def unreadable_beside(*selected: Source) -> list[str]:
     titles: list[str] = []
     folders = registry.comfyui_folders()
     for source in selected:
-        if source.files and folders:
-            titles += comfyui.unreadable_files(source.row, folders)
+        if source.files and folders and not source.row.files:
+            titles += comfyui.unreadable_files(source.row, folders, _check_part)
     return list(dict.fromkeys(titles))
 
 

@@ -78,11 +78,14 @@ def source_from_files(row: ModelRow, paths: Sequence[Path], check: Check | None 
     return Source(row, configs, part_files, tokenizers)
 
 
-def lora_from_files(row: ModelRow, paths: Sequence[Path]) -> Source:
+def lora_from_files(
+    row: ModelRow, paths: Sequence[Path], check: Callable[[Source], object]
+) -> Source:
     """Return the LoRA of others that a row is, in these files and ComfyUI's folders for LoRAs. What
     a LoRA is for is not told by its tensors: a file that is not named must have a usual name.
 
-    Raises UserError if there is none.
+    check(source): raises UserError if the file does not fit; then the next one is taken. Raises
+    UserError if there is none.
     """
     usual = tuple(name.lower() for name in row.comfyui.usual("lora"))
     found = [path for path in paths if path.is_file()]
@@ -96,14 +99,27 @@ def lora_from_files(row: ModelRow, paths: Sequence[Path]) -> Source:
             f"Put {row.files[0]} into ComfyUI's models/loras, or name the file: "
             f"{command('models use')} {row.name} FILE",
         )
-    return Source(row, configs_folder(row), {"lora": found[0]})
+    *others, last = (Source(row, configs_folder(row), {"lora": path}) for path in found)
+    for source in others:
+        try:
+            check(source)
+        except UserError as error:
+            if source.lora in paths:
+                raise
+            log.info("%s is passed over: %s", source.lora, error.title)
+        else:
+            return source
+    check(last)
+    return last
 
 
-def unreadable_files(row: ModelRow, folders: Sequence[Path]) -> list[str]:
+def unreadable_files(
+    row: ModelRow, folders: Sequence[Path], check: Check | None = None
+) -> list[str]:
     """Return a sentence for each file of the model's parts in ComfyUI's folders that cannot be
-    read. Raises UserError as `source_from_files`."""
+    read. check: as of `source_from_files`. Raises UserError as that."""
     _, folder_files = _listed(row, folders)
-    choices = _choices(row, [], folder_files, None).values()
+    choices = _choices(row, [], folder_files, check).values()
     return list(dict.fromkeys(title for choice in choices for title in choice.unreadable))
 
 

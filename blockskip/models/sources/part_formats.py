@@ -33,6 +33,7 @@ UNUSED: tuple[str, ...] = (
     *(".position_ids", ".decoder.block.", ".decoder.final_layer_norm.", ".decoder.embed_tokens."),
     *(".lm_head.", ".score.", ".inv_freq", ".num_batches_tracked", ".image_cond."),
     *(".spiece_model", ".tekken_model", ".norm_final."),
+    ".encoder.embed_tokens.",  # a copy of T5's shared.weight
 )
 # last names of the parameters and buffers of all models here, and those beside a weight
 _LEAVES = frozenset(

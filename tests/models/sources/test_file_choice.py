@@ -140,3 +140,42 @@ def test_other_families_in_comfyuis_folder_are_said_not_to_be_taken(comfy, monke
     code, answer = run(monkeypatch, capsys, "use-comfyui", str(comfy))
     assert code == 1 and answer["kind"] == "ModelMissing"
     assert answer["error"].endswith("There is Z-Image (z_image_turbo_bf16.safetensors).")
+
+
+def test_a_file_that_lacks_a_tensor_is_passed_over_and_named(comfy, parts, monkeypatch, capsys):
+    """Which only a comparison with the whole model tells."""
+    folder = comfy / "models/diffusion_models"
+    whole = parts["transformer"]
+    save_file(to_fp8(whole), folder / "flux1-dev-fp8.safetensors")
+    missing = "single_blocks.3.linear2.weight"
+    cut = {key: tensor for key, tensor in whole.items() if key != missing}
+    save_file(cut, folder / "flux1-dev.safetensors")
+    code, answer = run(monkeypatch, capsys, "use-comfyui", str(comfy))
+    assert code == 0
+    assert answer["files"]["demo"]["transformer"].endswith("flux1-dev-fp8.safetensors")
+    (said,) = answer["unreadable"]
+    assert "flux1-dev.safetensors does not hold all" in said and missing in said
+    with pytest.raises(UserError, match="flux1-dev.safetensors does not hold all"):
+        sources.select_model(presets.model_row("demo"), [folder / "flux1-dev.safetensors", comfy])
+
+
+def test_loras_of_others_are_known_by_name_and_must_fit(tmp_path):
+    """A style LoRA of the same model has the same tensors."""
+    loras = tmp_path / "ComfyUI/models/loras/some/where"
+    loras.mkdir(parents=True)
+    name = "transformer_blocks.0.attn.to_q"
+    fits = {f"{name}.lora_down.weight": torch.ones(2, 3072), f"{name}.alpha": torch.tensor(1.0)}
+    fits[f"{name}.lora_up.weight"] = torch.ones(3072, 2)
+    save_file(fits, loras / "a-style.safetensors")
+    row = presets.model_row("qwen-image-lightning")
+    with pytest.raises(UserError, match="Qwen-Image-Lightning was not found"):
+        sources.select_model(row, [tmp_path / "ComfyUI"])
+    other = {key.replace("to_q", "to_nowhere"): tensor for key, tensor in fits.items()}
+    save_file(other, loras / "Qwen-Image-Lightning-8steps-V2.0.safetensors")
+    with pytest.raises(UserError, match="Lightning-8steps-V2.0.safetensors does not fit"):
+        sources.select_model(row, [tmp_path / "ComfyUI"])
+    save_file(fits, loras / "qwen-image-lightning-8steps-V1.1.safetensors")
+    (chosen,) = sources.select_comfyui(tmp_path / "ComfyUI")
+    assert chosen.row == row and sources.lora_path(row.name).name.endswith("V1.1.safetensors")
+    named = sources.select_model(row, [loras / "a-style.safetensors"])
+    assert sources.lora_path(row.name) == named.lora == loras / "a-style.safetensors"
