@@ -8,6 +8,7 @@ from blockskip.core.events import Done
 from blockskip.core.presets import ModelRow
 from blockskip.core.settings import Settings
 from blockskip.core.units import duration
+from blockskip.models.lora.comfyui_workflow import has_workflow
 from blockskip.runs.image_requests import ImageRequest
 from blockskip.studio import pictures, strings
 from blockskip.studio.formatting import action_button, e, json_attribute
@@ -39,6 +40,8 @@ def hero(
         step = exported.step if exported else state.step
         about = strings.STOPPED_READY_ABOUT.format(step=step, total=state.steps)
     usage = strings.HOW_TO if in_comfyui else strings.HOW_TO_NODE
+    if has_workflow(row):
+        usage += f" {strings.HOW_TO_WORKFLOW}"
     usage = strings.HOW_TO_DEMO if row.demo else usage
     words = {"trigger": e(settings.trigger), "kind": e(settings.class_name), "model": e(row.title)}
     usage = usage.format(**words)

@@ -36,17 +36,22 @@ class Recipe:
     sigmas_node: str = ""
 
 
+def has_workflow(row: ModelRow) -> bool:
+    """Return whether presets/workflows.toml knows how ComfyUI runs the model."""
+    family = presets.workflow_table()["families"].get(row.family, {})
+    return row.name in family.get("models", {})
+
+
 def workflow(lora_file: str, prompt: str, row: ModelRow) -> dict | None:
     """Return a ComfyUI workflow with the LoRA, None for a model that presets/workflows.toml lacks.
 
     row: of the trained model. ComfyUI cannot load the demo model, as the note says; its workflow
     is FLUX.1-dev's.
     """
-    families = presets.workflow_table()["families"]
     demo = row.demo
-    if demo and row.family in families:
+    if demo and row.family in presets.workflow_table()["families"]:
         row = presets.model_row("flux-dev")
-    if row.name not in families.get(row.family, {}).get("models", {}):
+    if not has_workflow(row):
         return None
     recipe, used = _recipe(row), row.sibling_row or row
     canvas = Canvas()

@@ -15,8 +15,9 @@ STOPPED_READY_ABOUT = "The file holds step {step} of {total}. Resume to train fu
 HOW_TO = (
     "The LoRA is a small file that teaches the model your pet. In ComfyUI: put it in "
     "<code>models/loras</code>, add a <b>Load LoRA</b> node for it, and write "
-    "<q>a photo of <b>{trigger}</b> {kind}</q> in the prompt. The workflow file does all this for you."
+    "<q>a photo of <b>{trigger}</b> {kind}</q> in the prompt."
 )
+HOW_TO_WORKFLOW = "The workflow file does all this for you."
 HOW_TO_NODE = (
     "The LoRA is a small file that teaches the model your pet. ComfyUI does not include {model}: "
     "it needs a custom node for it, and the file for that node. The other files are for diffusers. "
