@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -63,8 +62,8 @@ def source_from_files(row: ModelRow, paths: Sequence[Path], check: Check | None 
     missing = [part for part in row.parts if part not in part_files]
     unused = [path for path in given_files if path not in part_files.values()]
     if missing:
-        unreadable = choices[missing[0]].unreadable
-        raise _missing_part_error(row, missing[0], paths, unused, folder_files, unreadable)
+        choice = choices[missing[0]]
+        raise _missing_part_error(row, missing[0], paths, unused, folder_files, choice)
     if unused:
         parts = ", ".join(dict.fromkeys(_format(row, part).title for part in row.parts))
         raise BadFile(
@@ -228,29 +227,20 @@ def _contents(path: Path) -> str:
     return f": it is {what}" if what else ""
 
 
-def _problem(path: Path) -> str:
-    """Return why a file was skipped, "" if it can be read."""
-    try:
-        tensor_table([path])
-    except UserError as error:
-        return error.title
-    piece = shard(path)
-    return f"{path.name} is {piece}." if piece else ""
-
-
 def _missing_part_error(
     row: ModelRow,
     part: str,
     paths: Sequence[Path],
     unused: list[Path],
     folder_files: list[Path],
-    unreadable: list[str],
+    choice: Choice,
 ) -> UserError:
     format, usual = _format(row, part), row.comfyui.usual(part)
     file = f"{usual[0]}.safetensors, or an fp8 or GGUF file of it," if usual else "its file"
     locations = ", ".join(str(path) for path in paths)
     problems = [f"{path.name}{_contents(path)}." for path in unused if _contents(path)]
-    problems += [*unreadable, *filter(None, map(_problem, [*unused, *folder_files]))]
+    problems += [*choice.unreadable, *choice.broken]
+    problems += [f"{path.name} is {shard(path)}." for path in folder_files if shard(path)]
     return ModelMissing(
         f"{row.title}'s {format.title} was not found in {locations}."
         + "".join(f" {problem}" for problem in dict.fromkeys(problems)),
@@ -268,9 +258,13 @@ def nothing_found(folders: Sequence[Path], problems: Sequence[UserError]) -> Use
         if "transformer was not found" not in error.title:
             return error
     found: dict[str, str] = {}
+    broken = []
     for path in (path for f in folders for root in base_folders(f) for path in weight_files(root)):
-        with suppress(UserError):
+        try:
             if (what := description(tensor_table([path]))) in TRANSFORMERS:
                 found.setdefault(what, f"{what} ({path.name})")
+        except UserError as error:
+            broken.append(error.title)
+    title = " ".join([problems[0].title, *dict.fromkeys(broken)])
     beside = f" There is {', '.join(found.values())}." if found else ""
-    return type(problems[0])(problems[0].title + beside, problems[0].remedy)
+    return type(problems[0])(title + beside, problems[0].remedy)

@@ -3,14 +3,18 @@ readable ones are ranked. Nothing here needs torch."""
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 
 from blockskip.core.errors import UserError
+from blockskip.core.files import read_error
 from blockskip.core.presets import ModelRow
 from blockskip.models.sources.entry import FLOAT_DTYPES, FP8_DTYPES, INT8_DTYPE, TensorEntry
+from blockskip.models.sources.known_formats import format_of, marks
 from blockskip.models.sources.side_tensors import scale_of
 from blockskip.models.sources.source import Source
 from blockskip.models.sources.tensors import bits_per_weight, tensor_table
@@ -21,10 +25,11 @@ log = logging.getLogger(__name__)
 @dataclass(frozen=True)
 class Choice:
     """The best file of a part, None if there is none. unreadable: a sentence for each file of the
-    part that cannot be read."""
+    part that cannot be read. broken: for each one of which it is not known what it holds."""
 
     best: Path | None = None
     unreadable: list[str] = field(default_factory=list)
+    broken: list[str] = field(default_factory=list)
 
 
 def choose_file(
@@ -40,32 +45,73 @@ def choose_file(
 
     Files with the usual name come first, then the highest precision, then files of this part alone.
     """
-    format, config, ranked = source.format(part), source.config(part), []
-    unreadable: list[str] = []
+    kind, config = source.class_name(part), json.dumps(source.config(part), sort_keys=True)
     usual = tuple(name.lower() for name in source.row.comfyui.usual(part))
+    ranked, unreadable, broken = [], list[str](), list[str]()
     for path in files:
         name = path.name.lower()
         if not explicit and is_namesake(source.row, part, name):
             continue
-        tensors: dict[str, TensorEntry] | None = None
-        try:
-            file_tensors = tensor_table([path])
-            tensors = format.find(file_tensors, config)
-            if tensors is None:
-                continue
-            format.check_readable(tensors)
-        except UserError as error:
+        found = _found(path, kind, config)
+        if isinstance(found, _Unreadable):
             if explicit:
-                raise
-            log.info("%s is passed over: %s", path, error.title)
-            if tensors is not None:
-                unreadable.append(error.title)
-            continue
-        usual_name = not usual or name.startswith(usual)
-        alone = len(file_tensors) == len(tensors)
-        ranked.append((not usual_name, _precision_rank(tensors), not alone, str(path), path))
+                raise found.error
+            log.info("%s is passed over: %s", path, found.error.title)
+            (unreadable if found.is_part else broken).append(found.error.title)
+        elif found is not None:
+            usual_name = not usual or name.startswith(usual)
+            ranked.append((not usual_name, found.rank, not found.alone, str(path), path))
     best = _first_good([path for *_, path in sorted(ranked)], unreadable, explicit, check)
-    return Choice(best, unreadable)
+    return Choice(best, unreadable, broken)
+
+
+@dataclass(frozen=True)
+class _Readable:
+    """A file with a part. rank: of its precision, the best first. alone: whether it holds nothing
+    else."""
+
+    rank: tuple[int, float]
+    alone: bool
+
+
+@dataclass(frozen=True)
+class _Unreadable:
+    """A file that cannot be read. is_part: whether it is known to hold the part."""
+
+    error: UserError
+    is_part: bool
+
+
+def _found(path: Path, kind: str, config: str) -> _Readable | _Unreadable | None:
+    """Return what a file has of a part of the class `kind` with this config (JSON), None for
+    nothing."""
+    try:
+        if not marks(path) & format_of(kind).marks:
+            return None
+        stat = path.stat()
+    except UserError as error:
+        return _Unreadable(error, False)
+    except OSError as error:
+        return _Unreadable(read_error(error, path), False)
+    return _examined(path, kind, config, stat.st_size, stat.st_mtime_ns)
+
+
+@lru_cache(maxsize=4096)
+def _examined(
+    path: Path, kind: str, config: str, size: int, changed_ns: int
+) -> _Readable | _Unreadable | None:
+    """See `_found`; many models ask for the same part, each time a page looks at them. size,
+    changed_ns: of the file."""
+    format, tensors = format_of(kind), None
+    try:
+        everything = tensor_table([path])
+        tensors = format.find(everything, json.loads(config))
+        if tensors is None:
+            return None
+        format.check_readable(tensors)
+        return _Readable(_precision_rank(tensors), len(everything) == len(tensors))
+    except UserError as error:
+        return _Unreadable(error, tensors is not None)
 
 
 def _first_good(

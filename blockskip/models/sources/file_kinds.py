@@ -42,7 +42,7 @@ _FORMATS_KEY = "_quantization_metadata"  # of a safetensors header, written by C
 _TRANSFORMER_PREFIX = "model.diffusion_model."  # which the names in it may lack
 
 
-@lru_cache(maxsize=256)
+@lru_cache(maxsize=512)
 def read_table(path: Path, size: int, changed_ns: int) -> tuple[bool, dict[str, dict]]:
     """Return (whether it is a GGUF, the table at the file's head). size and changed_ns are cache
     keys. An entry of a safetensors file has a further key `told` if the header describes its number

@@ -82,7 +82,10 @@ def _qwen_vl(config: Config) -> Signs:
     return Signs(*_language_model(config))
 
 
-_QWEN = ("model.layers.0.self_attn.k_proj", "model.language_model.layers.0.self_attn.k_proj")
+_QWEN = (
+    *("model.layers.0.self_attn.k_proj", "model.language_model.layers.0.self_attn.k_proj"),
+    "blk.0.attn_k",
+)
 _QWEN_PREFIXES = ("qwen3_4b", "qwen3_8b", "qwen3vl_4b", "qwen3vl_8b", "qwen25_7b")
 _VISION = ("visual.", "model.visual.")
 _QWEN3 = PartFormat(
@@ -110,7 +113,7 @@ TEXT_ENCODERS = {
     "T5EncoderModel": PartFormat(
         "T5-XXL text encoder",
         "text_encoders",
-        ("encoder.block.0.layer.0.SelfAttention.q",),
+        ("encoder.block.0.layer.0.SelfAttention.q", "enc.blk.0.attn_q"),
         ("", "text_encoders.t5xxl.transformer."),
         _t5,
         text_encoder_names.t5_names,

@@ -127,7 +127,8 @@ class PartFormat:
     """The files of one class of parts.
 
     title: for messages. folder: ComfyUI's, "" if the part is read from diffusers' folders only.
-    markers: layers of which one is in every file of the part, one a naming. prefixes: what files of
+    markers: layers of which one is in every file of the part, one a naming, before `renamed` or
+    after it. prefixes: what files of
     several parts put before its names. signs(config): of this model's part. renamed: other
     programs' names → the markers' naming. weights(tensors, config): parameter name → stored weight.
     identities(config): matrices that are the identity, whatever files have.
@@ -142,18 +143,21 @@ class PartFormat:
     weights: Callable[[Tensors, Config], WeightIndex] = plain_weights
     identities: Callable[[Config], tuple[str, ...]] = no_identities
 
+    @property
+    def marks(self) -> frozenset[str]:
+        """The layers of which a file with this part has one, with each of the prefixes."""
+        return frozenset(prefix + marker for prefix in self.prefixes for marker in self.markers)
+
     def find(self, tensors: Tensors, config: Config) -> Tensors | None:
         """Return the tensors of this part in a file without their prefix, None if it lacks it."""
         tensors = self.renamed(tensors)
-        if is_lora(tensors):
-            return None
         for prefix in self.prefixes:
             layers = tuple(f"{prefix}{marker}." for marker in self.markers)
             if any(key.startswith(layers) for key in tensors):
                 own = {
                     k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
                 }
-                if self.signs(config).fit(own):
+                if self.signs(config).fit(own) and not is_lora(tensors):
                     return own
         return None
 

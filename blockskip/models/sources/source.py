@@ -72,9 +72,13 @@ class Source:
         configs = configs_folder(self.row)
         return configs if configs.is_dir() else self.folder
 
+    def class_name(self, part: str) -> str:
+        """Return the class of a part in diffusers or transformers."""
+        return read_index(self.published_folder)[part][-1]
+
     def format(self, part: str) -> PartFormat:
         """Return how files hold a part."""
-        return format_of(read_index(self.published_folder)[part][-1])
+        return format_of(self.class_name(part))
 
     def identities(self, part: str) -> tuple[str, ...]:
         """Return the matrices of a part that are the identity, in single files."""
