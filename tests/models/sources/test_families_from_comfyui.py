@@ -42,6 +42,7 @@ from blockskip.training.draws import TrainingData
 from blockskip.training.trainer import Trainer
 
 CPU = torch.device("cpu")
+WITH_SIBLING = [name for name in CASES if (its := presets.model_row(name).sibling) and not its.lora]
 # of other models, in checkpoints of several parts
 OTHERS = {
     "model_ema.decay": torch.ones(()),
@@ -230,13 +231,12 @@ def picture(case, family, pipe, text, guidance):
     return torch.from_numpy(np.array(image))
 
 
+@pytest.mark.parametrize("model", WITH_SIBLING, indirect=True)
 def test_pictures_are_made_on_the_sibling_beside_it(
     model, vocabulary, tmp_path, monkeypatch, capsys
 ):
     """In the same folder, told apart by name; with its own scheduler and options."""
     case, folder = model
-    if not (own := presets.model_row(case.row).sibling) or own.lora:
-        return
     theirs = make_sibling(case.tiny_row(folder), folder, tmp_path)
     index = theirs / "model_index.json"
     table = json.loads(index.read_text(encoding="utf-8"))
