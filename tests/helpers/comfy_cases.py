@@ -1,0 +1,13 @@
+"""The families whose tiny models are read from ComfyUI's files. A new one adds an entry."""
+
+from helpers import comfy_flux2, comfy_krea2, comfy_qwen_image, comfy_z_image
+
+CASES = {
+    case.row: case
+    for case in (
+        comfy_z_image.CASE,
+        comfy_flux2.CASE,
+        comfy_qwen_image.CASE,
+        comfy_krea2.CASE,
+    )
+}
