@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -12,7 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from blockskip.cli import options
-from blockskip.core import presets
+from blockskip.core import presets, repositories
 from blockskip.core.errors import ModelMissing, command, from_kind
 from blockskip.core.output import Json, print_result
 from blockskip.core.paths import ROOT
@@ -20,7 +21,7 @@ from blockskip.core.units import duration
 from blockskip.memory.card_programs import CardPrograms, card_programs
 from blockskip.memory.planning import planner
 from blockskip.models import sources
-from blockskip.models.sources import download_process
+from blockskip.models.sources import download_process, tools
 from blockskip.runs import storage
 from blockskip.runs.expected_time import expected_dict
 
@@ -38,7 +39,9 @@ def models(
     words = words or []
     if action == "list" and not words:
         rows = [sources.status_dict(row) for row in presets.model_rows().values()]
-        print_result(as_json, {"models": rows}, [*map(_offer_line, rows), *_download_hints(rows)])
+        helpers = [asdict(tools.tool_status(name)) for name in repositories.tool_names()]
+        lines = [*map(_offer_line, rows), "", *map(_tool_line, helpers), *_download_hints(rows)]
+        print_result(as_json, {"models": rows, "tools": helpers}, lines)
     elif action == "use-comfyui" and words:
         selected = sources.select_comfyui(*map(Path, words))
         unreadable = sources.unreadable_beside(*selected)
@@ -55,7 +58,7 @@ def models(
     elif action == "check" and len(words) == 1:
         _print_model(as_json, sources.find_model(presets.model_row(words[0])))
     elif action == "fetch" and len(words) == 1:
-        _fetch(presets.model_row(words[0]), as_json)
+        _fetch(repositories.repository(words[0]), as_json)
     elif action == "use" and len(words) > 1:
         row = presets.model_row(words[0])
         _print_model(as_json, sources.select_model(row, [Path(word) for word in words[1:]]))
@@ -88,6 +91,11 @@ def _offer_line(row: dict) -> str:
     return "\n".join(lines)
 
 
+def _tool_line(tool: dict) -> str:
+    size = f"{tool['download_gib']:.2f} GiB download" if tool["state"] != "ready" else ""
+    return f"{tool['name']:14} {tool['state']:8} {size:17} {tool['licence']:12} {tool['about']}"
+
+
 def _download_hints(rows: list[dict]) -> list[str]:
     missing = [row for row in rows if row["state"] == "missing"]
     if not missing:
@@ -105,7 +113,7 @@ def _download_hints(rows: list[dict]) -> list[str]:
     ]
 
 
-def _fetch(row: presets.ModelRow, as_json: bool) -> None:
+def _fetch(row: repositories.Repository, as_json: bool) -> None:
     """Download in another process and show the progress. Ctrl-C stops it, keeping partial files."""
     if not (ROOT / row.source).exists():
         download_process.start(row)
@@ -125,10 +133,14 @@ def _fetch(row: presets.ModelRow, as_json: bool) -> None:
             )
             print_result(as_json, error.to_dict(), [str(error)])
             raise typer.Exit(130)
-    _print_model(as_json, sources.find_model(row))
+    if isinstance(row, repositories.ToolRow):
+        status = tools.tool_status(row.name)
+        print_result(as_json, asdict(status), [f"{row.title}: {tools.find_tool(row.name)}"])
+    else:
+        _print_model(as_json, sources.find_model(row))
 
 
-def _show_download(row: presets.ModelRow, console: Console) -> download_process.Download:
+def _show_download(row: repositories.Repository, console: Console) -> download_process.Download:
     """Show a download until it ends."""
     columns = BarColumn(28), DownloadColumn(True), TextColumn("{task.description}")
     with Progress(*columns, console=console, disable=console.quiet) as bars:

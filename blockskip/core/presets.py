@@ -216,7 +216,7 @@ class BudgetTier:
 
 def model_rows() -> dict[str, ModelRow]:
     """Return all rows of presets/models.toml by name."""
-    return {name: _row(name, row) for name, row in _preset("models").items()}
+    return {name: _row(name, row) for name, row in read_preset("models").items()}
 
 
 def sibling_rows() -> dict[str, ModelRow]:
@@ -247,58 +247,58 @@ def key_steps(model: str, speed: PreviewSpeed, steps: int) -> tuple[int, ...]:
 
     They come from presets/keysteps.toml; () means that they were not measured.
     """
-    return tuple(_preset("keysteps").get(model, {}).get(str(steps), {}).get(speed, ()))
+    return tuple(read_preset("keysteps").get(model, {}).get(str(steps), {}).get(speed, ()))
 
 
 def budget_tiers() -> list[BudgetTier]:
     """Return the budgets offered, smallest first."""
-    return [BudgetTier(**row) for row in _preset("budgets")["rung"]]
+    return [BudgetTier(**row) for row in read_preset("budgets")["rung"]]
 
 
 def reserve_table() -> dict[str, float]:
     """Return the graphics memory kept out of every plan, in GiB, from presets/budgets.toml."""
-    return _preset("budgets")["reserve"]
+    return read_preset("budgets")["reserve"]
 
 
 def rate_table() -> dict[str, float]:
     """Return the rates of a common PC (memory/planning/duration.py), from presets/budgets.toml."""
-    return _preset("budgets")["rates"]
+    return read_preset("budgets")["rates"]
 
 
 def old_card_table() -> dict[str, float]:
     """Return what is assumed of cards without bfloat16, from presets/budgets.toml."""
-    return _preset("budgets")["old_cards"]
+    return read_preset("budgets")["old_cards"]
 
 
 def fallback_table() -> dict[str, float]:
     """Return the limits of fallbacks, from presets/budgets.toml."""
-    return _preset("budgets")["fallback"]
+    return read_preset("budgets")["fallback"]
 
 
 def compiling_table() -> dict[str, float]:
     """Return what compiled blocks take and save, from presets/budgets.toml."""
-    return _preset("budgets")["compiling"]
+    return read_preset("budgets")["compiling"]
 
 
 def quality_table() -> dict:
     """Return published and assumed losses of likeness, from presets/budgets.toml."""
-    return _preset("budgets")["quality"]
+    return read_preset("budgets")["quality"]
 
 
 def byte_table() -> dict:
     """Return the sizes of each full-size model that planning uses, from presets/bytes.toml."""
-    return _preset("bytes")
+    return read_preset("bytes")
 
 
 def workflow_table() -> dict:
     """Return the files and families of ComfyUI workflows, from presets/workflows.toml."""
-    return _preset("workflows")
+    return read_preset("workflows")
 
 
 def training_preset(model: str, kind: str = "pet") -> dict:
     """Return training defaults for a kind of subject, with the overrides for the model's family
     and for the model."""
-    preset = _preset("training")
+    preset = read_preset("training")
     family = preset["family"].get(model_row(model).family, {})
     return {**preset[kind], **family, **preset["model"].get(model, {})}
 
@@ -315,7 +315,8 @@ def _row(name: str, data: dict) -> ModelRow:
 
 
 @cache
-def _preset(name: str) -> dict:
+def read_preset(name: str) -> dict:
+    """Return the tables of presets/<name>.toml. Raises UserError if it is damaged."""
     path = PRESETS / f"{name}.toml"
     try:
         return tomllib.loads(path.read_text(encoding="utf-8"))

@@ -36,7 +36,7 @@ def sibling(tmp_path, monkeypatch):
             path.unlink()
     row = {"name": "demo-fast", "title": "Fast demo", "source": str(folder), "steps": 3}
     row |= {"guidance": 1.0, "shift": 1.0, "licence": "Apache-2.0", "licence_url": ""}
-    monkeypatch.setitem(presets._preset("models")["demo"], "sibling", row)
+    monkeypatch.setitem(presets.read_preset("models")["demo"], "sibling", row)
     return folder
 
 

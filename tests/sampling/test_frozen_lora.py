@@ -125,7 +125,7 @@ def demo_adapter(tmp_path, monkeypatch):
     layers = {n: pair for n, pair in random_adapter(model).items() if "attn.to_q" in n}
     row = {"name": "demo-adapter", "title": "Adapter", "source": str(tmp_path / "adapter")}
     row |= {"file": "a.safetensors", "licence": "", "licence_url": "", "download_gib": 0.0}
-    monkeypatch.setitem(presets._preset("models")["demo"], "adapter", row)
+    monkeypatch.setitem(presets.read_preset("models")["demo"], "adapter", row)
     (tmp_path / "adapter").mkdir()
     path = written(tmp_path / "adapter/a.safetensors", layers, ("", ".lora_A", ".lora_B"))
     shutil.copy(ROOT / "assets/demo-model/model_index.json", path.parent)  # found as a folder
@@ -144,7 +144,7 @@ def test_a_run_trains_with_it_draws_without_it_and_exports_none_of_it(demo_adapt
     assert run.settings().training_adapter == "demo-adapter"
     worker_process.work(run)
     exported = load_file(next(run.exports_dir.glob("*.safetensors")))
-    monkeypatch.delitem(presets._preset("models")["demo"], "adapter")
+    monkeypatch.delitem(presets.read_preset("models")["demo"], "adapter")
     plain = demo_run("without")
     worker_process.work(plain)
     own = load_file(next(plain.exports_dir.glob("*.safetensors")))
@@ -179,7 +179,7 @@ def test_a_model_is_ready_with_its_adapter_only():
 
 def test_a_few_step_lora_is_on_in_pictures_alone(demo_adapter, monkeypatch):
     """The same file as a sibling: the run trains what it trains without it."""
-    table = presets._preset("models")["demo"]
+    table = presets.read_preset("models")["demo"]
     monkeypatch.delitem(table, "adapter")
     plain = demo_run("plain")
     worker_process.work(plain)

@@ -20,15 +20,16 @@ from typing import Literal
 
 import psutil
 
-from blockskip.core import files, presets, processes
+from blockskip.core import files, presets, processes, repositories
 from blockskip.core.errors import Unexpected, UserError
 from blockskip.core.events import Count, Real
 from blockskip.core.paths import data_dir, make_data_dir
 from blockskip.core.power import keep_awake
-from blockskip.core.presets import ModelRow
+from blockskip.core.repositories import Repository, ToolRow
 from blockskip.core.shortage import shortage
 from blockskip.models import sources
 from blockskip.models.sources import hub_token
+from blockskip.models.sources.tools import fetch_tool
 
 log = logging.getLogger(__name__)
 INTERVAL_S = 1.0  # seconds between two writes of the status
@@ -65,7 +66,7 @@ class _Status(Download):
     time: Real = 0.0
 
 
-def start(row: ModelRow) -> None:
+def start(row: Repository) -> None:
     """Start or resume a download in a separate process. Does nothing if one is running.
 
     Returns once the process has written its status, so that `progress` can read it. Raises
@@ -87,7 +88,7 @@ def start(row: ModelRow) -> None:
         )
 
 
-def stop(row: ModelRow) -> None:
+def stop(row: Repository) -> None:
     """Kill a running download, if any, and keep its files."""
     process = _process(row)
     if process is None:
@@ -99,7 +100,7 @@ def stop(row: ModelRow) -> None:
         pass
 
 
-def progress(row: ModelRow) -> Download | None:
+def progress(row: Repository) -> Download | None:
     """Return the status of the model's last download, None if there was none."""
     status = _read_status(row)
     if status is None or status["state"] != "running":
@@ -114,15 +115,15 @@ def progress(row: ModelRow) -> Download | None:
     return _parse_status(status)
 
 
-def _status_file(row: ModelRow, ending: str) -> Path:
+def _status_file(row: Repository, ending: str) -> Path:
     return data_dir() / "downloads" / f"{row.name}.{ending}"
 
 
-def _process(row: ModelRow) -> psutil.Process | None:
+def _process(row: Repository) -> psutil.Process | None:
     return processes.holder(_status_file(row, "lock"), _status_file(row, "json"))
 
 
-def _read_status(row: ModelRow) -> dict | None:
+def _read_status(row: Repository) -> dict | None:
     """Return the process's status file, None if there is none. Retries on PermissionError, because
     Windows cannot open a file while it is replaced."""
     for _ in range(5):
@@ -143,7 +144,7 @@ def _parse_status(status: dict) -> Download:
 class _StatusWriter:
     """Writes the process's status file, at most once a second during a file."""
 
-    def __init__(self, row: ModelRow) -> None:
+    def __init__(self, row: Repository) -> None:
         self.path = _status_file(row, "json")
         self.status: dict[str, str | float] = {"model": row.name, "state": "running"}
         self.recent: deque[tuple[float, int]] = deque()
@@ -172,11 +173,14 @@ class _StatusWriter:
         self.write(**counts, bytes_per_s=round(speed), eta_s=round(left, 1), file=file)
 
 
-def _download(row: ModelRow, writer: _StatusWriter) -> int:
+def _download(row: Repository, writer: _StatusWriter) -> int:
     """Run the download; the caller holds the lock. Return the exit code."""
     try:
         with keep_awake():
-            sources.fetch(row, writer.update)
+            if isinstance(row, ToolRow):
+                fetch_tool(row, writer.update)
+            else:
+                sources.fetch(row, writer.update)
     except UserError as error:
         log.exception("failed")
         failure = error
@@ -205,7 +209,7 @@ def main(words: list[str]) -> int:
     logging.basicConfig(format="%(asctime)s %(name)s %(message)s")
     logging.getLogger("blockskip").setLevel(logging.INFO)
     constants.DOWNLOAD_CHUNK_SIZE = _CHUNK_BYTES
-    row = presets.model_row(words[0])
+    row = repositories.repository(words[0])
     writer = _StatusWriter(row)
     with processes.holding(_status_file(row, "lock"), writer.write) as acquired:
         if acquired:

@@ -19,7 +19,7 @@ from pydantic import Field
 from blockskip.core import files
 from blockskip.core.errors import BadFile, DiskFull, ModelMissing, UserError
 from blockskip.core.paths import data_dir
-from blockskip.core.presets import ModelRow
+from blockskip.core.repositories import Repository, ToolRow
 from blockskip.core.units import GIB
 from blockskip.models.sources import hub_environment
 from blockskip.models.sources.hub_api import (
@@ -65,12 +65,12 @@ class _Manifest:
     problem: str = ""
 
 
-def download_folder(row: ModelRow) -> Path:
+def download_folder(row: Repository) -> Path:
     """Return the folder that `fetch` downloads a model to, always inside the data folder."""
     return data_dir() / "models" / row.name
 
 
-def downloaded(row: ModelRow) -> Path | None:
+def downloaded(row: Repository) -> Path | None:
     """Return the folder of a complete model, downloaded by `fetch` or to huggingface_hub's cache,
     else None. Uses no network.
 
@@ -111,7 +111,7 @@ def downloaded(row: ModelRow) -> Path | None:
 
 
 def fetch(
-    row: ModelRow, check: Callable[[Path], object], progress: Progress = lambda *_: None
+    row: Repository, check: Callable[[Path], object], progress: Progress = lambda *_: None
 ) -> Path:
     """Download a model's missing files. Return its folder.
 
@@ -137,7 +137,7 @@ def fetch(
     return folder
 
 
-def missing_bytes(row: ModelRow) -> int | None:
+def missing_bytes(row: Repository) -> int | None:
     """Return the bytes that `fetch` has still to download, None before the first list of files."""
     folder = download_folder(row)
     manifest = _read_manifest(folder)
@@ -147,7 +147,7 @@ def missing_bytes(row: ModelRow) -> int | None:
     return _remaining_bytes(folder, missing) if _remote_files(manifest) else None
 
 
-def _download_all(row: ModelRow, folder: Path, progress: Progress) -> dict:
+def _download_all(row: Repository, folder: Path, progress: Progress) -> dict:
     """Download all missing files. Return the manifest, with the model still unchecked."""
     commit, wanted = list_files(row)
     check_access(row, commit, wanted)
@@ -199,7 +199,7 @@ def _remove_stale_parts(folder: Path, missing: list[RemoteFile]) -> None:
             path.unlink()
 
 
-def _check_disk(row: ModelRow, folder: Path, wanted: list[RemoteFile]) -> None:
+def _check_disk(row: Repository, folder: Path, wanted: list[RemoteFile]) -> None:
     """Raise UserError if the missing files do not fit on the disk."""
     missing, free = _remaining_bytes(folder, wanted), files.free_bytes(folder)
     if missing > 0 and missing + RESERVED_BYTES > free:
@@ -212,7 +212,11 @@ def _check_disk(row: ModelRow, folder: Path, wanted: list[RemoteFile]) -> None:
 
 
 def _download_file(
-    row: ModelRow, commit: str, remote: RemoteFile, folder: Path, report: Callable[[int, str], None]
+    row: Repository,
+    commit: str,
+    remote: RemoteFile,
+    folder: Path,
+    report: Callable[[int, str], None],
 ) -> None:
     """Download one file. It gets its final name only once it is complete and its digest matches."""
     from huggingface_hub import hf_hub_url
@@ -295,11 +299,12 @@ def _write_manifest(folder: Path, manifest: dict) -> None:
     files.write_json(folder / "fetched.json", manifest)
 
 
-def _is_complete(row: ModelRow, folder: Path) -> bool:
+def _is_complete(row: Repository, folder: Path) -> bool:
     from blockskip.models.sources.layouts import index_file
     from blockskip.models.sources.source import Source
 
-    if row.files:
-        return all((folder / name).exists() for name in row.files)
+    if isinstance(row, ToolRow) or row.files:  # an index is there only for several files
+        needed = (name for name in row.files if not name.endswith(".index.json"))
+        return all(any(folder.glob(name)) for name in needed)
     source = Source(row, folder)
     return index_file(folder) is not None and all(map(source.paths, row.parts))

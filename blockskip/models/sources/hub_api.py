@@ -7,7 +7,7 @@ from pathlib import Path
 
 from blockskip.core import files
 from blockskip.core.errors import BadFile, ModelMissing, Unreachable, UserError, command
-from blockskip.core.presets import ModelRow
+from blockskip.core.repositories import Repository
 
 # configs, vocabularies, chat templates
 TEXT_SUFFIXES = (".json", ".txt", ".model", ".jinja")
@@ -33,14 +33,14 @@ class RemoteFile:
     sha256: str
 
 
-def model_page(row: ModelRow) -> str:
+def model_page(row: Repository) -> str:
     """Return the URL of a model's page, where users accept its licence."""
     from huggingface_hub import constants
 
     return f"{constants.ENDPOINT}/{row.source}"
 
 
-def list_files(row: ModelRow, token: str | None = None) -> tuple[str, list[RemoteFile]]:
+def list_files(row: Repository, token: str | None = None) -> tuple[str, list[RemoteFile]]:
     """Return (commit, needed files by ascending size). token: overrides the saved one. Raises
     BadFile if the repository is not in diffusers' layout."""
     from huggingface_hub import HfApi
@@ -67,7 +67,7 @@ def list_files(row: ModelRow, token: str | None = None) -> tuple[str, list[Remot
     return info.sha or "main", sorted(wanted, key=lambda remote: (remote.size, remote.name))
 
 
-def is_needed(row: ModelRow, name: str) -> bool:
+def is_needed(row: Repository, name: str) -> bool:
     """Return whether a file of FILE_PATTERNS is used: not the weights of a part that the row has
     not, such as a program that improves prompts, or what a sibling shares with its model."""
     weights = name.endswith(".safetensors") and row.parts and not row.files
@@ -75,7 +75,7 @@ def is_needed(row: ModelRow, name: str) -> bool:
 
 
 def check_access(
-    row: ModelRow, commit: str, wanted: list[RemoteFile], token: str | None = None
+    row: Repository, commit: str, wanted: list[RemoteFile], token: str | None = None
 ) -> None:
     """Request the metadata of one weight file, which raises GatedRepoError without access."""
     from huggingface_hub import get_hf_file_metadata, hf_hub_url
@@ -84,12 +84,12 @@ def check_access(
     get_hf_file_metadata(url, token=token)
 
 
-def retry_command(row: ModelRow) -> str:
+def retry_command(row: Repository) -> str:
     """Return the command that resumes a download."""
     return command(f"models fetch {row.name}")
 
 
-def to_user_error(row: ModelRow, folder: Path, error: Exception) -> UserError:
+def to_user_error(row: Repository, folder: Path, error: Exception) -> UserError:
     """Convert an error of the hub, the network or the disk to a UserError."""
     import httpx2
     from huggingface_hub import errors
@@ -131,7 +131,7 @@ def to_user_error(row: ModelRow, folder: Path, error: Exception) -> UserError:
     )
 
 
-def gated_error(row: ModelRow) -> UserError:
+def gated_error(row: Repository) -> UserError:
     """Return an error that explains how to get access to a gated model."""
     from huggingface_hub import get_token
 
