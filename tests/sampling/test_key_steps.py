@@ -49,7 +49,7 @@ def test_written_key_steps_are_those_that_previews_have(tmp_path, monkeypatch):
     path = tmp_path / "keysteps.toml"
     path.write_text("# What this is.\n# And more.\n", encoding="utf-8")
     monkeypatch.setattr(
-        presets, "_preset", lambda name: tomllib.loads(path.read_text(encoding="utf-8"))
+        presets, "read_preset", lambda name: tomllib.loads(path.read_text(encoding="utf-8"))
     )
     write_keys(path, "sana-1.6b", 20, {"fast": [0, 1, 5]})
     write_keys(path, "demo", 16, {"fast": [0, 2], "fastest": [0]})
