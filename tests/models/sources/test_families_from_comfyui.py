@@ -5,7 +5,14 @@ import json
 import numpy as np
 import pytest
 import torch
-from helpers import comfy_z_image
+from helpers import (
+    comfy_chroma,
+    comfy_flux,
+    comfy_qwen_image21,
+    comfy_sd3,
+    comfy_text_encoders,
+    comfy_z_image,
+)
 from helpers.comfy_families import PRECISIONS, comfyui, qwen_vocabulary
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -27,13 +34,23 @@ from blockskip.training.trainer import Trainer
 
 CPU = torch.device("cpu")
 
-CASES = {case.row: case for case in (comfy_z_image.CASE,)}
+CASES = {
+    case.row: case
+    for case in (
+        comfy_z_image.CASE,
+        comfy_flux.CASE,
+        comfy_chroma.CASE,
+        comfy_sd3.MEDIUM,
+        comfy_qwen_image21.CASE,
+    )
+}
 
 
 @pytest.fixture(scope="module")
 def vocabulary(tmp_path_factory):
     folder = tmp_path_factory.mktemp("vocabularies")
     qwen_vocabulary(folder / "qwen25_tokenizer")
+    comfy_text_encoders.vocabularies(folder)
     return folder
 
 
