@@ -98,15 +98,21 @@ def original_transformer(state: State) -> State:
         (r"^proj_out\.", "final_layer.linear."),
     ]
     for i in range(last + 1):
-        ours, theirs = f"transformer_blocks.{i}.", f"joint_blocks.{i}."
         for new, names in _FUSED.items():
-            fused(state, [ours + name for name in names], theirs + new)
-        for stream, layers in _STREAMS.items():
-            rules += [
-                (rf"^{ours}{old}\.(weight|bias)$", rf"{theirs}{stream}.{new}.\1")
-                for old, new in layers.items()
-            ]
-    return renamed(state, rules)
+            ours = [f"transformer_blocks.{i}.{name}" for name in names]
+            fused(state, ours, f"joint_blocks.{i}.{new}")
+    return renamed({_in_block(name): tensor for name, tensor in state.items()}, rules)
+
+
+def _in_block(name: str) -> str:
+    """Return the original name of a layer of a block that is not fused, other names as they are."""
+    stack, _, rest = name.partition(".")
+    number, _, rest = rest.partition(".")
+    layer, _, kind = rest.rpartition(".")
+    for stream, layers in _STREAMS.items():
+        if stack == "transformer_blocks" and layer in layers:
+            return f"joint_blocks.{number}.{stream}.{layers[layer]}.{kind}"
+    return name
 
 
 def original_clip_l(state: State) -> State:

@@ -62,7 +62,8 @@ def choose_file(
             continue
         usual_name = not usual or name.startswith(usual)
         alone = len(file_tensors) == len(tensors)
-        ranked.append((not usual_name, _precision_rank(tensors), not alone, str(path), path))
+        if explicit or usual_name or not alone or part not in source.row.comfyui.named:
+            ranked.append((not usual_name, _precision_rank(tensors), not alone, str(path), path))
     best = _first_good([path for *_, path in sorted(ranked)], unreadable, explicit, check)
     return Choice(best, unreadable)
 

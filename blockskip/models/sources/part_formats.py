@@ -14,6 +14,7 @@ from typing import Any
 from blockskip.core.errors import UserError
 from blockskip.models.sources.conversions import converted
 from blockskip.models.sources.entry import TensorEntry, is_packed
+from blockskip.models.sources.file_contents import TRANSFORMERS, description
 from blockskip.models.sources.side_tensors import (
     check_contents,
     is_side_tensor,
@@ -129,7 +130,8 @@ class PartFormat:
     markers: layers of which one is in every file of the part, one a naming. prefixes: what files of
     several parts put before its names. signs(config): of this model's part. renamed: other
     programs' names → the markers' naming. weights(tensors, config): parameter name → stored weight.
-    identities(config): matrices that are the identity, whatever files have.
+    identities(config): matrices that are the identity, whatever files have. beside(config, family):
+    whether the part is this model's if it lies in a file with a transformer of that family.
     """
 
     title: str
@@ -140,6 +142,7 @@ class PartFormat:
     renamed: Callable[[Tensors], Tensors] = _same
     weights: Callable[[Tensors, Config], WeightIndex] = plain_weights
     identities: Callable[[Config], tuple[str, ...]] = no_identities
+    beside: Callable[[Config, str], bool] | None = None
 
     def find(self, tensors: Tensors, config: Config) -> Tensors | None:
         """Return the tensors of this part in a file without their prefix, None if it lacks it."""
@@ -152,9 +155,15 @@ class PartFormat:
                 own = {
                     k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
                 }
-                if self.signs(config).fit(own):
+                if self.signs(config).fit(own) and self._is_beside(tensors, config):
                     return own
         return None
+
+    def _is_beside(self, tensors: Tensors, config: Config) -> bool:
+        if self.beside is None:
+            return True
+        family = description(tensors)
+        return family not in TRANSFORMERS or self.beside(config, family)
 
     def check_readable(self, tensors: Tensors) -> None:
         """Raise UserError if a tensor of a part, from `find`, cannot be read or is of unknown
