@@ -40,17 +40,23 @@ def models(
         rows = [sources.status_dict(row) for row in presets.model_rows().values()]
         print_result(as_json, {"models": rows}, [*map(_offer_line, rows), *_download_hints(rows)])
     elif action == "use-comfyui" and words:
-        selected = sources.select_comfyui(*map(Path, words))
+        selected, incomplete = sources.select_comfyui(*map(Path, words))
         unreadable = sources.unreadable_beside(*selected)
         data = {
             "models": [sources.status_dict(source.row) for source in selected],
             "unreadable": unreadable,
+            "incomplete": incomplete,
         }
         notes = [p["note"] for s in selected for p in sources.check_model(s).values() if p["note"]]
         print_result(
             as_json,
             data,
-            [*(f"{s.row.title}: {s.location}" for s in selected), *notes, *unreadable],
+            [
+                *(f"{s.row.title}: {s.location}" for s in selected),
+                *notes,
+                *unreadable,
+                *incomplete,
+            ],
         )
     elif action == "check" and len(words) == 1:
         _print_model(as_json, sources.find_model(presets.model_row(words[0])))
@@ -86,13 +92,21 @@ def _download_hints(rows: list[dict]) -> list[str]:
     return [
         "",
         f"Download one: {command('models fetch')} NAME",
-        f"For FLUX.1, ComfyUI's own files also work: {command('models use-comfyui')} FOLDER",
+        f"{_from_comfyui(missing)}, the files that ComfyUI has also work: "
+        f"{command('models use-comfyui')} FOLDER",
         *(
             ["The licences of these must be accepted first, on their pages:", *pages]
             if pages
             else []
         ),
     ]
+
+
+def _from_comfyui(missing: list[dict]) -> str:
+    """Return which of these models are read from ComfyUI's files."""
+    rows = [presets.model_row(row["model"]) for row in missing]
+    others = [row.name for row in rows if not sources.is_read_from_files(row)]
+    return f"For all but {', '.join(others)}" if others else "For all of them"
 
 
 def _fetch(row: presets.ModelRow, as_json: bool) -> None:

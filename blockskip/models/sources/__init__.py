@@ -24,7 +24,7 @@ from blockskip.models.sources.availability import (
     picture_model,
     status_dict,
 )
-from blockskip.models.sources.comfyui import find_in_comfyui
+from blockskip.models.sources.comfyui import find_in_comfyui, is_read_from_files
 from blockskip.models.sources.comfyui_loras import (
     ComfyuiLora,
     chosen_comfyui,
@@ -52,6 +52,7 @@ __all__ = [
 ]
 __all__ += [
     "find_in_comfyui",
+    "is_read_from_files",
     "list_models",
     "picture_model",
     "select_comfyui",
@@ -92,8 +93,9 @@ def select_model(row: ModelRow, paths: Sequence[Path]) -> Source:
     return source
 
 
-def select_comfyui(*folders: Path) -> list[Source]:
-    """Select these ComfyUI folders as the source of every model that they hold completely.
+def select_comfyui(*folders: Path) -> tuple[list[Source], list[str]]:
+    """Select these ComfyUI folders as the source of every model that they hold completely. Return
+    these, and what is missing of those whose transformer is there, as sentences.
 
     folders: one folder, or separate folders of the models and the program. Raises UserError about
     the first real model if they hold none.
@@ -112,7 +114,7 @@ def select_comfyui(*folders: Path) -> list[Source]:
                 problems.append(error)
     if not selected:
         raise comfyui.nothing_found(folders, problems)
-    return selected
+    return selected, list(dict.fromkeys(map(str, comfyui.of_parts(problems))))
 
 
 def _check_part(source: Source, part: str) -> None:
@@ -124,7 +126,7 @@ def _check_part(source: Source, part: str) -> None:
 def select_comfyui_in_subprocess(*folders: Path) -> list[str]:
     """Run `select_comfyui` in a subprocess, because checking weights needs torch, which the
     studio's process never loads. Takes some seconds. Return a sentence for each file that cannot
-    be read. Raises UserError."""
+    be read and each model that is not whole. Raises UserError."""
     words = ["models", "use-comfyui", *(str(folder.absolute()) for folder in folders), "--json"]
     try:
         answer = json.loads(processes.run_for_output("blockskip", words, seconds=300))
@@ -132,7 +134,7 @@ def select_comfyui_in_subprocess(*folders: Path) -> list[str]:
         raise Unexpected("ComfyUI's files could not be looked at.", "Try again.") from None
     if "error" in answer:
         raise from_kind(answer["kind"], answer["error"], answer["remedy"])
-    return answer["unreadable"]
+    return answer["unreadable"] + answer["incomplete"]
 
 
 def unreadable_beside(*selected: Source) -> list[str]:
