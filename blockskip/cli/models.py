@@ -13,7 +13,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from blockskip.cli import options
 from blockskip.core import presets
-from blockskip.core.errors import ModelMissing, command, from_kind
+from blockskip.core.errors import ModelMissing, UserError, command, from_kind
 from blockskip.core.output import Json, print_result
 from blockskip.core.paths import ROOT
 from blockskip.core.units import duration
@@ -40,7 +40,9 @@ def models(
         rows = [sources.status_dict(row) for row in presets.model_rows().values()]
         print_result(as_json, {"models": rows}, [*map(_offer_line, rows), *_download_hints(rows)])
     elif action == "use-comfyui" and words:
-        selected, incomplete = sources.select_comfyui(*map(Path, words))
+        problems: list[UserError] = []
+        selected = sources.select_comfyui(*map(Path, words), missing=problems.append)
+        incomplete = list(dict.fromkeys(map(str, problems)))
         unreadable = sources.unreadable_beside(*selected)
         data = {
             "models": [sources.status_dict(source.row) for source in selected],

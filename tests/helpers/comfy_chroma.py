@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from diffusers import ChromaPipeline, ChromaTransformer2DModel, FlowMatchEulerDiscreteScheduler
+from gguf import MODEL_ARCH
 from helpers import comfy_text_encoders as encoders
 from helpers import family_checks as checks
 from helpers.comfy import T5, original_vae
-from helpers.comfy_families import ComfyCase, State, fused, renamed
+from helpers.comfy_families import (
+    ComfyCase,
+    State,
+    by_diffusers,
+    fused,
+    ldm_by_diffusers,
+    renamed,
+)
 
 
 def save(folder: Path, vocabulary: Path) -> None:
-    torch.manual_seed(0)
     words = encoders.t5_words(vocabulary)
     transformer = ChromaTransformer2DModel(
         in_channels=16,
@@ -79,12 +85,17 @@ def original_transformer(state: State) -> State:
     )
 
 
+def saved_by_comfyui(state: State) -> State:
+    """ComfyUI calls norms' scales weights."""
+    return renamed(state, [(r"\.scale$", ".weight")])
+
+
 CASE = ComfyCase(
     "chroma-hd",
     save,
     {
         "transformer": original_transformer,
-        "text_encoder": dict,
+        "text_encoder": encoders.original_t5,
         "vae": original_vae,
     },
     {
@@ -93,4 +104,8 @@ CASE = ComfyCase(
         "vae": "vae.",
     },
     {"tokenizer": T5},
+    {"vae": ldm_by_diffusers},
+    {"transformer": by_diffusers("convert_chroma_transformer_checkpoint_to_diffusers")},
+    llama={"text_encoder": MODEL_ARCH.T5ENCODER},
+    spellings={"transformer": saved_by_comfyui, "text_encoder": encoders.t5_with_both},
 )

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, FluxPipeline, FluxTransformer2DModel
+from gguf import MODEL_ARCH
 from helpers import comfy_text_encoders as encoders
 from helpers import family_checks as checks
 from helpers.comfy import CLIP, T5, original_transformer, original_vae
-from helpers.comfy_families import ComfyCase
+from helpers.comfy_families import ComfyCase, by_diffusers, ldm_by_diffusers
 from transformers import CLIPTextModel
 
 
 def save(folder: Path, vocabulary: Path) -> None:
-    torch.manual_seed(0)
     clip_words, t5_words = encoders.clip_words(vocabulary), encoders.t5_words(vocabulary)
     transformer = FluxTransformer2DModel(
         in_channels=16,
@@ -44,7 +43,7 @@ CASE = ComfyCase(
     {
         "transformer": original_transformer,
         "text_encoder": lambda state: {f"text_model.{key}": value for key, value in state.items()},
-        "text_encoder_2": dict,
+        "text_encoder_2": encoders.original_t5,
         "vae": original_vae,
     },
     {
@@ -54,4 +53,8 @@ CASE = ComfyCase(
         "vae": "vae.",
     },
     {"tokenizer": CLIP, "tokenizer_2": T5},
+    {"vae": ldm_by_diffusers},
+    {"transformer": by_diffusers("convert_flux_transformer_checkpoint_to_diffusers")},
+    llama={"text_encoder_2": MODEL_ARCH.T5ENCODER},
+    spellings={"text_encoder_2": encoders.t5_with_both},
 )

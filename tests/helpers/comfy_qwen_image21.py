@@ -12,10 +12,24 @@ from diffusers import (
     QwenImage21Pipeline,
     QwenImage21Transformer2DModel,
 )
-from helpers.comfy_families import QWEN, ComfyCase, State, fused, renamed
+from gguf import MODEL_ARCH
+from helpers.comfy_families import (
+    QWEN,
+    ComfyCase,
+    State,
+    by_diffusers,
+    fuse_everywhere,
+    randomised,
+    renamed,
+)
 from transformers import Qwen2Tokenizer, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from blockskip.models.families.qwen_image21 import TextProcessor
+
+TEMPLATE = (
+    "<|im_start|>system\nComprehend and analyze the provided prompt.<|im_end|>\n"
+    "<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
+)
 
 
 def text_encoder(words: Qwen2Tokenizer) -> Qwen3VLForConditionalGeneration:
@@ -44,7 +58,6 @@ def text_encoder(words: Qwen2Tokenizer) -> Qwen3VLForConditionalGeneration:
 
 
 def save(folder: Path, vocabulary: Path) -> None:
-    torch.manual_seed(0)
     words = Qwen2Tokenizer.from_pretrained(vocabulary / Path(QWEN).name)
     transformer = QwenImage21Transformer2DModel(
         in_channels=32,
@@ -55,9 +68,6 @@ def save(folder: Path, vocabulary: Path) -> None:
         context_in_dim=64,
         axes_dims_rope=(8, 12, 12),
     )
-    for parameter in transformer.parameters():
-        if not parameter.abs().max() > 0:
-            torch.nn.init.normal_(parameter, std=0.1)
     vae = AutoencoderKLQwenImage21(
         base_dim=4,
         decoder_base_dim=8,
@@ -74,7 +84,7 @@ def save(folder: Path, vocabulary: Path) -> None:
         vae=vae.eval(),
         text_encoder=text_encoder(words),
         processor=TextProcessor(words),
-        transformer=transformer,
+        transformer=randomised(transformer),
     ).save_pretrained(folder)
     index = json.loads((folder / "model_index.json").read_text(encoding="utf-8"))
     index["processor"] = ["transformers", "Qwen3VLProcessor"]  # as published
@@ -82,11 +92,7 @@ def save(folder: Path, vocabulary: Path) -> None:
 
 
 def original_transformer(state: State) -> State:
-    state = dict(state)
-    for name in [key for key in state if key.endswith(".img_mlp.gate_layer.weight")]:
-        base = name.removesuffix(".gate_layer.weight")
-        fused(state, [f"{base}.gate_layer", f"{base}.proj"], f"{base}.gate_up")
-    return state
+    return fuse_everywhere(dict(state), ["gate_layer", "proj"], "gate_up")
 
 
 def original_vae(state: State) -> State:
@@ -149,5 +155,8 @@ CASE = ComfyCase(
         "vae": "vae.",
     },
     {"processor": QWEN},
+    {"transformer": by_diffusers("convert_qwen_image21_transformer_checkpoint_to_diffusers")},
+    llama={"text_encoder": MODEL_ARCH.QWEN3VL},
+    texts=TEMPLATE,
     side_px=64,
 )

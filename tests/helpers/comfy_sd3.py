@@ -1,9 +1,7 @@
-"""Stable Diffusion 3.5 as ComfyUI's users have it, tiny: with medium's second attention, or without
-it as large."""
+"""Stable Diffusion 3.5 as ComfyUI's users have it, tiny, with medium's second attention."""
 
 from __future__ import annotations
 
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -12,10 +10,18 @@ from diffusers import (
     SD3Transformer2DModel,
     StableDiffusion3Pipeline,
 )
+from gguf import MODEL_ARCH
 from helpers import comfy_text_encoders as encoders
 from helpers import family_checks as checks
 from helpers.comfy import CLIP, T5, original_vae
-from helpers.comfy_families import ComfyCase, State, fused, renamed
+from helpers.comfy_families import (
+    ComfyCase,
+    State,
+    by_diffusers,
+    fused,
+    ldm_by_diffusers,
+    renamed,
+)
 from transformers import CLIPTextModelWithProjection
 
 _STREAMS = {
@@ -46,9 +52,7 @@ _FUSED = {
 }
 
 
-def save(twice: tuple[int, ...], folder: Path, vocabulary: Path) -> None:
-    """Write the pipeline. twice: blocks with a second attention."""
-    torch.manual_seed(0)
+def save(folder: Path, vocabulary: Path) -> None:
     words, t5_words = encoders.clip_words(vocabulary), encoders.t5_words(vocabulary)
     transformer = SD3Transformer2DModel(
         sample_size=8,
@@ -61,7 +65,7 @@ def save(twice: tuple[int, ...], folder: Path, vocabulary: Path) -> None:
         caption_projection_dim=64,
         pooled_projection_dim=96,
         pos_embed_max_size=16,
-        dual_attention_layers=twice,
+        dual_attention_layers=(0, 1),
         qk_norm="rms_norm",
     )
     transformer.pos_embed.pos_embed.normal_()  # the file's positions, not those of the class
@@ -116,30 +120,36 @@ def _in_block(name: str) -> str:
 
 
 def original_clip_l(state: State) -> State:
-    """Return CLIP-L as in files, with a projection, which Stable Diffusion 3 does not use."""
-    return state | {"text_projection.weight": torch.zeros_like(state["text_projection.weight"])}
+    return {key: value for key, value in state.items() if key != "text_projection.weight"}
 
 
-def case(row: str, twice: tuple[int, ...]) -> ComfyCase:
-    return ComfyCase(
-        row,
-        partial(save, twice),
-        {
-            "transformer": original_transformer,
-            "text_encoder": original_clip_l,
-            "text_encoder_2": dict,
-            "text_encoder_3": dict,
-            "vae": original_vae,
-        },
-        {
-            "transformer": "model.diffusion_model.",
-            "text_encoder": "text_encoders.clip_l.transformer.",
-            "text_encoder_2": "text_encoders.clip_g.transformer.",
-            "text_encoder_3": "text_encoders.t5xxl.transformer.",
-            "vae": "first_stage_model.",
-        },
-        {"tokenizer": CLIP, "tokenizer_2": CLIP, "tokenizer_3": T5},
-    )
+def projected_clip_l(state: State) -> State:
+    """Return CLIP-L with a projection, which Stable Diffusion 3 does not use."""
+    return state | {"text_projection.weight": torch.ones(32, 32)}
 
 
-MEDIUM, LARGE = case("sd35-medium", (0, 1)), case("sd35-large", ())
+CASE = ComfyCase(
+    "sd35-medium",
+    save,
+    {
+        "transformer": original_transformer,
+        "text_encoder": original_clip_l,
+        "text_encoder_2": dict,
+        "text_encoder_3": encoders.original_t5,
+        "vae": original_vae,
+    },
+    {
+        "transformer": "model.diffusion_model.",
+        "text_encoder": "text_encoders.clip_l.transformer.",
+        "text_encoder_2": "text_encoders.clip_g.transformer.",
+        "text_encoder_3": "text_encoders.t5xxl.transformer.",
+        "vae": "first_stage_model.",
+    },
+    {"tokenizer": CLIP, "tokenizer_2": CLIP, "tokenizer_3": T5},
+    {
+        "transformer": by_diffusers("convert_sd3_transformer_checkpoint_to_diffusers"),
+        "vae": ldm_by_diffusers,
+    },
+    llama={"text_encoder_3": MODEL_ARCH.T5ENCODER},
+    spellings={"text_encoder": projected_clip_l, "text_encoder_3": encoders.t5_with_both},
+)

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 
 from helpers.comfy import CLIP, T5, clip_vocabulary
+from helpers.comfy_families import State
 from transformers import CLIPTextConfig, CLIPTokenizer, T5Config, T5EncoderModel, T5Tokenizer
 
 from blockskip.core.paths import ASSETS
@@ -56,3 +57,13 @@ def t5(words: T5Tokenizer, width: int) -> T5EncoderModel:
         feed_forward_proj="gated-gelu",
     )
     return T5EncoderModel(config).eval()
+
+
+def original_t5(state: State) -> State:
+    """Return T5 with one name of its embedding."""
+    return {key: value for key, value in state.items() if key != "encoder.embed_tokens.weight"}
+
+
+def t5_with_both(state: State) -> State:
+    """Return T5 with the embedding's other name too, as some files have it."""
+    return state | {"encoder.embed_tokens.weight": state["shared.weight"].clone()}

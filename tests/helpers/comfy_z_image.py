@@ -6,9 +6,19 @@ from pathlib import Path
 
 import torch
 from diffusers import FlowMatchEulerDiscreteScheduler, ZImagePipeline, ZImageTransformer2DModel
+from gguf import MODEL_ARCH
 from helpers import family_checks as checks
 from helpers.comfy import original_vae
-from helpers.comfy_families import QWEN, ComfyCase, State, fused, renamed
+from helpers.comfy_families import (
+    QWEN,
+    ComfyCase,
+    State,
+    by_diffusers,
+    fuse_everywhere,
+    ldm_by_diffusers,
+    randomised,
+    renamed,
+)
 from transformers import Qwen2Tokenizer, Qwen3Config, Qwen3Model
 
 CHAT = (
@@ -32,7 +42,6 @@ def qwen3(words: Qwen2Tokenizer, layers: int = 3, width: int = 64) -> Qwen3Model
 
 
 def save(folder: Path, vocabulary: Path) -> None:
-    torch.manual_seed(0)
     words = Qwen2Tokenizer.from_pretrained(vocabulary / Path(QWEN).name)
     words.chat_template = CHAT
     transformer = ZImageTransformer2DModel(
@@ -46,20 +55,18 @@ def save(folder: Path, vocabulary: Path) -> None:
         axes_dims=[8, 12, 12],
         axes_lens=[256, 16, 16],
     )
-    for parameter in transformer.parameters():
-        if not parameter.abs().max() > 0:
-            torch.nn.init.normal_(parameter, std=0.1)
     ZImagePipeline(
         scheduler=FlowMatchEulerDiscreteScheduler(shift=6.0),
         vae=checks.tiny_vae(4, 0.36, 0.12),
         text_encoder=qwen3(words),
         tokenizer=words,
-        transformer=transformer,
+        transformer=randomised(transformer),
     ).save_pretrained(folder)
 
 
 def original_transformer(state: State) -> State:
-    state = renamed(
+    state = fuse_everywhere(dict(state), ["to_q", "to_k", "to_v"], "qkv")
+    return renamed(
         state,
         [
             (r"^all_x_embedder\.2-1\.", "x_embedder."),
@@ -68,10 +75,12 @@ def original_transformer(state: State) -> State:
             (r"attention\.to_out\.0\.", "attention.out."),
         ],
     )
-    for name in [key for key in state if key.endswith("attention.to_q.weight")]:
-        base = name.removesuffix(".to_q.weight")
-        fused(state, [f"{base}.to_{letter}" for letter in "qkv"], f"{base}.qkv")
-    return state
+
+
+def odd_transformer(state: State) -> State:
+    """With Lumina's norm that is never used, and stable-diffusion.cpp's flat padding."""
+    flat = {key: state[key].flatten() for key in ("x_pad_token", "cap_pad_token")}
+    return state | flat | {"norm_final.weight": torch.ones(64)}
 
 
 CASE = ComfyCase(
@@ -79,7 +88,7 @@ CASE = ComfyCase(
     save,
     {
         "transformer": original_transformer,
-        "text_encoder": lambda state: {f"model.{key}": value for key, value in state.items()},
+        "text_encoder": lambda state: renamed(state, [(r"^(model\.)?", "model.")]),
         "vae": original_vae,
     },
     {
@@ -88,4 +97,10 @@ CASE = ComfyCase(
         "vae": "vae.",
     },
     {"tokenizer": QWEN},
+    {
+        "transformer": by_diffusers("convert_z_image_transformer_checkpoint_to_diffusers"),
+        "vae": ldm_by_diffusers,
+    },
+    llama={"text_encoder": MODEL_ARCH.QWEN3},
+    spellings={"transformer": odd_transformer},
 )

@@ -78,13 +78,17 @@ def read_gguf(path: Path) -> dict[str, Tensor]:
     }
 
 
-def llama_names(state: dict[str, Tensor], blocks: int) -> dict[str, Tensor]:
-    """Rename a T5 encoder's tensors as llama.cpp's converter does."""
-    names = get_tensor_name_map(MODEL_ARCH.T5ENCODER, blocks)
+def llama_names(
+    state: dict[str, Tensor], blocks: int, architecture: MODEL_ARCH = MODEL_ARCH.T5ENCODER
+) -> dict[str, Tensor]:
+    """Rename a text encoder's tensors as llama.cpp's converter does, without those of its tower for
+    pictures, which is a file of its own."""
+    names = get_tensor_name_map(architecture, blocks)
     return {
-        names.get_name(name, (".weight",)): tensor
+        names.get_name(name.replace("language_model.", ""), (".weight", ".bias")): tensor
         for name, tensor in state.items()
         if name != "encoder.embed_tokens.weight"  # the same as shared.weight
+        and "visual." not in name
     }
 
 

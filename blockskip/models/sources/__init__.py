@@ -8,7 +8,7 @@ content of the weights (`Source.fingerprint`), never by a name.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -93,12 +93,14 @@ def select_model(row: ModelRow, paths: Sequence[Path]) -> Source:
     return source
 
 
-def select_comfyui(*folders: Path) -> tuple[list[Source], list[str]]:
-    """Select these ComfyUI folders as the source of every model that they hold completely. Return
-    these, and what is missing of those whose transformer is there, as sentences.
+def select_comfyui(
+    *folders: Path, missing: Callable[[UserError], object] = lambda error: None
+) -> list[Source]:
+    """Select these ComfyUI folders as the source of every model that they hold completely.
 
-    folders: one folder, or separate folders of the models and the program. Raises UserError about
-    the first real model if they hold none.
+    folders: one folder, or separate folders of the models and the program. missing: called with
+    what is wrong with each other model of which there is a transformer. Raises UserError about the
+    first real model if they hold none.
     """
     folders = tuple(files.user_path(folder).resolve() for folder in folders)
     if any(comfyui.is_comfyui(root) for folder in folders for root in comfyui.base_folders(folder)):
@@ -114,7 +116,9 @@ def select_comfyui(*folders: Path) -> tuple[list[Source], list[str]]:
                 problems.append(error)
     if not selected:
         raise comfyui.nothing_found(folders, problems)
-    return selected, list(dict.fromkeys(map(str, comfyui.of_parts(problems))))
+    for error in comfyui.of_parts(problems):
+        missing(error)
+    return selected
 
 
 def _check_part(source: Source, part: str) -> None:

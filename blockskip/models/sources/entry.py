@@ -17,7 +17,7 @@ class TensorEntry:
     """A tensor at bytes [start, stop) of a file. dtype: safetensors' name (BF16, F8_E4M3 …), or
     ggml's in a GGUF file (BF16, Q4_K …). is_gguf: whether the file is a GGUF, which only
     models/sources/gguf.py reads. told: what the file's header says of the number format, JSON, ""
-    if nothing."""
+    if nothing. architecture: what a GGUF says that it holds, "" if nothing."""
 
     path: Path
     key: str
@@ -27,6 +27,7 @@ class TensorEntry:
     stop: int
     is_gguf: bool = False
     told: str = ""
+    architecture: str = ""
 
     @property
     def nbytes(self) -> int:

@@ -60,46 +60,70 @@ def _t5_weights(tensors: Tensors, config: Config) -> WeightIndex:
 def _language_model(config: Config) -> tuple[dict[str, tuple[int, ...]], dict[str, int]]:
     """Return `shapes` and `blocks` of `Signs` for a Qwen language model."""
     text = config.get("text_config") or config
-    bare = ("model.", "model.language_model.", "language_model.")
     table = text["vocab_size"], text["hidden_size"]
     rows = text["num_key_value_heads"] * text.get("head_dim", 0) or (
         text["hidden_size"] // text["num_attention_heads"] * text["num_key_value_heads"]
     )
-    key = (f"{prefix}layers.0.self_attn.k_proj" for prefix in bare)
+    key = (f"{prefix}layers.0.self_attn.k_proj" for prefix in _QWEN_PREFIXES)
     return (
-        either_name(*(f"{prefix}embed_tokens" for prefix in bare), shape=table)
+        either_name(*(f"{prefix}embed_tokens" for prefix in _QWEN_PREFIXES), shape=table)
         | either_name(*key, shape=(rows, text["hidden_size"])),
-        {f"{prefix}layers.{{}}.mlp.down_proj": text["num_hidden_layers"] for prefix in bare},
+        {
+            f"{prefix}layers.{{}}.mlp.down_proj": text["num_hidden_layers"]
+            for prefix in _QWEN_PREFIXES
+        },
     )
 
 
-def _qwen3(config: Config) -> Signs:
-    return Signs(*_language_model(config), absent=_VISION)
+def _reads(config: Config) -> Signs:
+    return Signs(*_language_model(config), asked=lambda tensors: not _is_of_seeing(tensors))
 
 
-def _qwen_vl(config: Config) -> Signs:
-    """The language model alone is taken too: GGUF files lack the rest."""
-    return Signs(*_language_model(config))
+def _sees(config: Config) -> Signs:
+    return Signs(*_language_model(config), asked=_is_of_seeing)
 
 
-_QWEN = ("model.layers.0.self_attn.k_proj", "model.language_model.layers.0.self_attn.k_proj")
-_QWEN_PREFIXES = ("qwen3_4b", "qwen3_8b", "qwen3vl_4b", "qwen3vl_8b", "qwen25_7b")
-_VISION = ("visual.", "model.visual.")
+def _is_of_seeing(tensors: Tensors) -> bool:
+    """Return whether a Qwen language model is that of one which sees. Qwen3 and Qwen3-VL have the
+    same shapes. Files may lack what sees, as GGUFs do; then the names tell."""
+    some = next(iter(tensors.values()))
+    if some.architecture.startswith("qwen"):
+        return some.architecture.endswith("vl")
+    name = some.key if some.key.startswith(_IN_CHECKPOINTS) else some.path.name
+    named = "vl" in name.lower()
+    return named or any("visual." in key or "language_model." in key for key in tensors)
+
+
+# where a language model begins: in a model that reads, and in one that sees
+_QWEN_PREFIXES = ("", "model.", "model.language_model.", "language_model.")
+_IN_CHECKPOINTS = "text_encoders."
+
+
+def _in_checkpoints(*names: str) -> tuple[str, ...]:
+    """Return the prefixes of a text encoder in files of several parts."""
+    return ("", *(f"{_IN_CHECKPOINTS}{name}.transformer." for name in names))
+
+
 _QWEN3 = PartFormat(
     "Qwen3 text encoder",
     "text_encoders",
-    _QWEN,
-    ("", *(f"text_encoders.{name}.transformer." for name in _QWEN_PREFIXES)),
-    _qwen3,
+    tuple(f"{prefix}layers.0.self_attn.k_proj" for prefix in _QWEN_PREFIXES),
+    _in_checkpoints("qwen3_4b", "qwen3_8b"),
+    _reads,
     text_encoder_names.qwen_names,
     encoder_weights,
 )
-_QWEN3_VL = replace(_QWEN3, title="Qwen3-VL text encoder", signs=_qwen_vl)
+_QWEN3_VL = replace(
+    _QWEN3,
+    title="Qwen3-VL text encoder",
+    prefixes=_in_checkpoints("qwen3vl_4b", "qwen3vl_8b", "qwen25_7b"),
+    signs=_sees,
+)
 _CLIP = PartFormat(
     "CLIP text encoder",
     "text_encoders",
     ("text_model.embeddings.token_embedding", "embeddings.token_embedding"),
-    ("", "text_encoders.clip_l.transformer.", "text_encoders.clip_g.transformer."),
+    _in_checkpoints("clip_l", "clip_g"),
     _clip,
     weights=encoder_weights,
     identities=_clip_identities,
@@ -111,7 +135,7 @@ TEXT_ENCODERS = {
         "T5-XXL text encoder",
         "text_encoders",
         ("encoder.block.0.layer.0.SelfAttention.q",),
-        ("", "text_encoders.t5xxl.transformer."),
+        _in_checkpoints("t5xxl"),
         _t5,
         text_encoder_names.t5_names,
         _t5_weights,

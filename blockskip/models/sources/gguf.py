@@ -54,8 +54,8 @@ _SCALAR_BYTES = {
 
 def read_table(path: Path) -> dict[str, dict]:
     """Read the table of a GGUF file, in the form of `safetensors_files.read_table`: key → dtype
-    (ggml's name: F32, Q8_0, Q4_K …), shape (in torch's order, the reverse of the file's) and the
-    bytes [start, stop) in the file. Only the head of the file is read.
+    (ggml's name: F32, Q8_0, Q4_K …), shape (in torch's order, the reverse of the file's), the
+    bytes [start, stop) in the file, and the file's architecture. Only the head of the file is read.
 
     Raises UserError if it is not a GGUF file, is truncated, or holds an unknown type.
     """
@@ -135,7 +135,7 @@ def _read_entries(file: BinaryIO, path: Path) -> dict[str, dict]:
     """Read everything after magic and version. Raises ValueError, struct.error … for a broken file,
     UserError for an unknown type."""
     tensors, settings = _read_struct(file, "QQ")
-    alignment, shapes = _read_settings(file, settings)
+    alignment, architecture, shapes = _read_settings(file, settings)
     table: dict[str, dict] = {}
     for _ in range(tensors):
         name = _read_name(file)
@@ -145,7 +145,7 @@ def _read_entries(file: BinaryIO, path: Path) -> dict[str, dict]:
         shape = shapes.get(name, entry["shape"])
         if math.prod(shape) != math.prod(entry["shape"]):
             raise ValueError(shape)
-        entry["shape"] = shape
+        entry |= {"shape": shape, "architecture": architecture}
     base, end = math.ceil(file.tell() / alignment) * alignment, 0
     for entry in sorted(table.values(), key=itemgetter("start", "stop")):
         if entry["start"] % alignment or entry["start"] < end:
@@ -156,21 +156,23 @@ def _read_entries(file: BinaryIO, path: Path) -> dict[str, dict]:
     return table
 
 
-def _read_settings(file: BinaryIO, settings: int) -> tuple[int, dict[str, tuple[int, ...]]]:
-    """Skip all settings but two. Return `general.alignment`, bytes, and tensor → shape of those
-    that are stored in another shape."""
-    alignment, shapes = 32, {}
+def _read_settings(file: BinaryIO, settings: int) -> tuple[int, str, dict[str, tuple[int, ...]]]:
+    """Skip all settings but three. Return `general.alignment`, bytes, `general.architecture`, ""
+    without one, and tensor → shape of those that are stored in another shape."""
+    alignment, architecture, shapes = 32, "", {}
     for _ in range(settings):
         name, (kind,) = _read_name(file), _read_struct(file, "I")
         if name == "general.alignment" and kind == _UINT32:
             (alignment,) = _read_struct(file, "I")
+        elif name == "general.architecture" and kind == _STRING:
+            architecture = _read_name(file)
         elif name.startswith(_SHAPE_SETTING):
             shapes[name.removeprefix(_SHAPE_SETTING)] = _read_shape(file, kind)
         else:
             _skip_value(file, kind)
     if not alignment:
         raise ValueError("general.alignment")
-    return alignment, shapes
+    return alignment, architecture, shapes
 
 
 def _read_shape(file: BinaryIO, kind: int) -> tuple[int, ...]:

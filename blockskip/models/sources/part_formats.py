@@ -13,7 +13,7 @@ from typing import Any
 
 from blockskip.core.errors import UserError
 from blockskip.models.sources.conversions import converted
-from blockskip.models.sources.entry import TensorEntry, is_packed
+from blockskip.models.sources.entry import INT8_DTYPE, TensorEntry, is_packed
 from blockskip.models.sources.file_contents import TRANSFORMERS, description
 from blockskip.models.sources.side_tensors import (
     check_contents,
@@ -34,6 +34,7 @@ UNUSED: tuple[str, ...] = (
     *(".position_ids", ".decoder.block.", ".decoder.final_layer_norm.", ".decoder.embed_tokens."),
     *(".lm_head.", ".score.", ".inv_freq", ".num_batches_tracked", ".image_cond."),
     *(".spiece_model", ".tekken_model", ".norm_final."),
+    ".encoder.embed_tokens.",  # T5's embedding once more, in the files that ComfyUI's users have
 )
 # last names of the parameters and buffers of all models here, and those beside a weight
 _LEAVES = frozenset(
@@ -53,18 +54,20 @@ class Signs:
 
     shapes: tensor → its shape, if the file has it. blocks: a layer of every block, {} for its
     number → how many blocks there are; one of these must fit. present: beginnings of names, of
-    which the file has one. absent: beginnings of names that it does not have.
+    which the file has one. absent: beginnings of names that it does not have. asked: a further
+    question about the tensors.
     """
 
     shapes: dict[str, tuple[int, ...]] = field(default_factory=dict)
     blocks: dict[str, int] = field(default_factory=dict)
     present: tuple[str, ...] = ()
     absent: tuple[str, ...] = ()
+    asked: Callable[[Tensors], bool] = bool
 
     def fit(self, tensors: Tensors) -> bool:
-        """Return whether the tensors are this model's. Shapes of packed tensors are unknown."""
+        """Return whether the tensors are this model's."""
         shaped = all(
-            key not in tensors or tensors[key].shape == shape or is_packed(tensors[key])
+            key not in tensors or _may_hold(tensors[key], shape)
             for key, shape in self.shapes.items()
         )
         deep = not self.blocks or any(
@@ -73,9 +76,16 @@ class Signs:
             for layer, count in self.blocks.items()
         )
         marked = not self.present or any(key.startswith(self.present) for key in tensors)
-        return (
-            shaped and deep and marked and not any(key.startswith(self.absent) for key in tensors)
-        )
+        whole = not any(key.startswith(self.absent) for key in tensors)
+        return shaped and deep and marked and whole and self.asked(tensors)
+
+
+def _may_hold(entry: TensorEntry, shape: tuple[int, ...]) -> bool:
+    """Return whether a tensor may hold a weight of this shape. Integers of 8 bits are one number of
+    it, or two; of other packed tensors the weight's shape is unknown."""
+    if entry.dtype == INT8_DTYPE:
+        return entry.shape in (shape, (*shape[:-1], shape[-1] // 2))
+    return entry.shape == shape or is_packed(entry)
 
 
 def _has_layer(tensors: Tensors, layer: str) -> bool:

@@ -143,8 +143,9 @@ def tensor_table(paths: Iterable[Path]) -> dict[str, TensorEntry]:
         is_gguf, entries = read_table(path, stat.st_size, stat.st_mtime_ns)
         for key, entry in entries.items():
             extent = entry["start"], entry["stop"]
-            shape, told = tuple(entry["shape"]), entry.get("told", "")
-            table[key] = TensorEntry(path, key, entry["dtype"], shape, *extent, is_gguf, told)
+            shape = tuple(entry["shape"])
+            said = entry.get("told", ""), entry.get("architecture", "")
+            table[key] = TensorEntry(path, key, entry["dtype"], shape, *extent, is_gguf, *said)
     return table
 
 

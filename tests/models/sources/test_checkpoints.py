@@ -15,9 +15,9 @@ from blockskip.models.sources.comfyui import source_from_files
 
 CASES = {
     case.row: case
-    for case in (comfy_flux.CASE, comfy_chroma.CASE, comfy_z_image.CASE, comfy_sd3.MEDIUM)
+    for case in (comfy_flux.CASE, comfy_chroma.CASE, comfy_z_image.CASE, comfy_sd3.CASE)
 }
-SD3 = comfy_sd3.MEDIUM.row
+SD3 = comfy_sd3.CASE.row
 OTHERS = sorted(CASES.keys() - {SD3})
 
 

@@ -5,15 +5,22 @@ import json
 import numpy as np
 import pytest
 import torch
-from helpers import (
-    comfy_chroma,
-    comfy_flux,
-    comfy_qwen_image21,
-    comfy_sd3,
-    comfy_text_encoders,
-    comfy_z_image,
+from helpers import comfy_text_encoders as text_encoders
+from helpers.comfy_cases import CASES
+from helpers.comfy_families import (
+    PRECISIONS,
+    UNUSED,
+    comfyui,
+    packed,
+    part_state,
+    program,
+    qwen_vocabulary,
+    save_packed,
+    usual_file,
+    write_part,
 )
-from helpers.comfy_families import PRECISIONS, comfyui, qwen_vocabulary
+from helpers.ggufs import llama_names, write_gguf
+from helpers.sibling_checks import make_sibling
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
@@ -22,35 +29,35 @@ from blockskip.core import presets
 from blockskip.core.settings import Settings
 from blockskip.data.photos import find_photos, read_photos
 from blockskip.data.schedule import build_schedule
-from blockskip.memory.open_model import open_model
+from blockskip.memory.open_model import open_model, open_sibling
 from blockskip.models import sources
 from blockskip.models.families.base import Sampling, get_family
 from blockskip.models.lora.export import export_lora
-from blockskip.models.sources import Source
+from blockskip.models.sources import Source, availability
+from blockskip.models.sources.part_checks import check_part
+from blockskip.models.sources.tensor_reader import Reader
+from blockskip.models.sources.tensors import tensor_table
 from blockskip.sampling.sample import sample
 from blockskip.training import encode
 from blockskip.training.draws import TrainingData
 from blockskip.training.trainer import Trainer
 
 CPU = torch.device("cpu")
-
-CASES = {
-    case.row: case
-    for case in (
-        comfy_z_image.CASE,
-        comfy_flux.CASE,
-        comfy_chroma.CASE,
-        comfy_sd3.MEDIUM,
-        comfy_qwen_image21.CASE,
-    )
+WITH_SIBLING = [name for name in CASES if (its := presets.model_row(name).sibling) and not its.lora]
+# of other models, in checkpoints of several parts
+OTHERS = {
+    "model_ema.decay": torch.ones(()),
+    "text_encoders.llama.transformer.model.layers.0.mlp.down_proj.weight": torch.ones(2, 2),
+    "text_encoders.llama.logit_scale": torch.ones(()),
+    "text_encoders.llama.tekken_model": torch.ones(9, dtype=torch.uint8),
 }
 
 
 @pytest.fixture(scope="module")
 def vocabulary(tmp_path_factory):
     folder = tmp_path_factory.mktemp("vocabularies")
-    qwen_vocabulary(folder / "qwen25_tokenizer")
-    comfy_text_encoders.vocabularies(folder)
+    qwen_vocabulary(folder / "qwen25_tokenizer", " ".join(case.texts for case in CASES.values()))
+    text_encoders.vocabularies(folder)
     return folder
 
 
@@ -59,9 +66,12 @@ def model(request, tmp_path_factory, vocabulary):
     """(case, tiny pipeline in diffusers' layout)."""
     case = CASES[request.param]
     folder = tmp_path_factory.mktemp(case.row) / "tiny pipeline"
-    case.save(folder, vocabulary)
+    torch.manual_seed(0)
+    with torch.no_grad():
+        case.save(folder, vocabulary)
     for path in folder.glob("*/*.safetensors"):  # numbers that bfloat16 holds too
-        save_file({k: t.bfloat16().to(t.dtype) for k, t in load_file(path).items()}, path)
+        numbers = {k: t.bfloat16().to(t.dtype) for k, t in load_file(path).items()}
+        save_file(numbers, path, metadata={"format": "pt"})
     return case, folder
 
 
@@ -69,28 +79,12 @@ def model(request, tmp_path_factory, vocabulary):
 def only(model, monkeypatch):
     """The row of the tiny model, the only one that the program knows."""
     case, folder = model
-    row = case.tiny_row(folder)
+    return know(monkeypatch, case.tiny_row(folder))
+
+
+def know(monkeypatch, row):
     monkeypatch.setattr(presets, "model_rows", lambda: {row.name: row})
     return row
-
-
-@pytest.mark.parametrize("precision", PRECISIONS)
-def test_every_weight_is_the_files(
-    model, only, vocabulary, precision, tmp_path, monkeypatch, capsys
-):
-    case, folder = model
-    home = tmp_path / "ComfyUI"
-    wanted = comfyui(case, only, home, vocabulary, precision)
-    assert select(monkeypatch, capsys, home)["unreadable"] == []
-    source = sources.find_model(only)
-    names = Source(only, folder).weights("transformer")
-    index = source.weights("transformer")
-    assert index.keys() == names.keys()
-    read = {name: weight.read(torch.float32) for name, weight in index.items()}
-    original = case.original["transformer"](read)
-    assert original.keys() == wanted.keys()
-    for key, tensor in wanted.items():
-        assert torch.equal(original[key], tensor), key
 
 
 def select(monkeypatch, capsys, home):
@@ -99,14 +93,100 @@ def select(monkeypatch, capsys, home):
     return json.loads(capsys.readouterr().out)
 
 
+def check_weights(case, source, wanted):
+    """Check that every weight of every part is read as `wanted` has it, and none is left out."""
+    reader = Reader()
+    for part, meaning in wanted.items():
+        weights = check_part(source, part)
+        read = {name: weight.read(torch.float32, reader) for name, weight in weights.items()}
+        original = case.original[part](read)
+        assert {key for key in meaning if not is_unused(key)} == original.keys()
+        assert [key for key, t in original.items() if not torch.equal(t, meaning[key])] == []
+
+
+def is_unused(key):
+    return any(word in key for word in UNUSED)
+
+
 @pytest.mark.parametrize("precision", PRECISIONS)
+def test_every_weight_is_the_files(model, only, vocabulary, precision, tmp_path):
+    case, _ = model
+    wanted = comfyui(case, only, tmp_path, vocabulary, precision)
+    (source,) = sources.select_comfyui(tmp_path)
+    assert sources.unreadable_beside(source) == []
+    assert sources.find_model(only).files == source.files
+    check_weights(case, source, wanted)
+
+
+def test_the_original_names_are_those_that_diffusers_converts(model):
+    case, folder = model
+    for part, convert in case.library.items():
+        wanted = part_state(folder, part)
+        converted = convert(case.original[part](wanted))
+        assert converted.keys() == wanted.keys()
+        assert [k for k, t in converted.items() if not torch.equal(t, wanted[k])] == []
+
+
+def test_a_checkpoint_of_all_parts_and_others_is_read(model, only, vocabulary, tmp_path):
+    case, folder = model
+    path, wanted, tensors = usual_file(only, tmp_path, "transformer"), {}, dict(OTHERS)
+    for part, state in case.states(folder).items():
+        stored, wanted[part] = packed(state, "fp8_scaled")
+        tensors |= {case.prefixes[part] + key: tensor for key, tensor in stored.items()}
+    save_packed(path := tmp_path / "models/checkpoints" / path.name, tensors, "fp8_scaled")
+    program(case, tmp_path, vocabulary)
+    (source,) = sources.select_comfyui(tmp_path)
+    assert set(source.files.values()) == {path}
+    check_weights(case, source, wanted)
+
+
+@pytest.mark.parametrize("names", ["diffusers", "another spelling", "only used", "all"])
+def test_other_names_and_more_or_fewer_tensors_are_read(model, only, vocabulary, names, tmp_path):
+    """As diffusers names them, as some programs do, and encoders without or with what no prompt
+    needs of them."""
+    case, folder = model
+    wanted = {}
+    for part, state in case.states(folder).items():
+        wanted[part] = packed(state, "bf16")[1]
+        if names == "diffusers":
+            state = part_state(folder, part)
+        elif names == "another spelling":
+            state = case.spellings.get(part, dict)(state)
+        elif names == "only used":
+            state = {key: tensor for key, tensor in state.items() if not is_unused(key)}
+        elif any("embed_tokens" in key for key in state):
+            state |= {"lm_head.weight": torch.ones(3, 3)}
+        write_part(usual_file(only, tmp_path, part), state, "bf16")
+    program(case, tmp_path, vocabulary)
+    (source,) = sources.select_comfyui(tmp_path)
+    check_weights(case, source, wanted)
+
+
+@pytest.mark.parametrize("architecture", ["qwen3", "qwen3vl", "qwen2vl", ""])
+def test_a_gguf_of_another_encoder_is_never_taken(model, only, architecture, tmp_path):
+    """Qwen3 and Qwen3-VL have equal shapes. Without metadata, the name tells."""
+    case, folder = model
+    for part, own in case.llama.items():
+        if not own.name.startswith("QWEN"):
+            continue
+        format = Source(only, folder).format(part)
+        state = case.original[part](part_state(folder, part))
+        for name in ("qwen_3_4b", "qwen3vl_4b", "encoder", "Qwen3-VL-4B-Instruct"):
+            path = tmp_path / f"{name}.gguf"
+            write_gguf(path, llama_names(state, 40, own), architecture=architecture)
+            seeing = "vl" in (architecture or name.lower())
+            found = format.find(tensor_table([path]), Source(only, folder).config(part))
+            assert (found is not None) == (seeing == ("VL" in own.name)), (part, name)
+
+
+@pytest.mark.parametrize("precision", ["bf16", "int8", "Q8_0"])
 def test_a_lora_is_trained_on_the_files_and_exported(
     model, only, vocabulary, precision, tmp_path, monkeypatch, capsys
 ):
     """On bf16 files, whose numbers are the folder's, everything is equal to the bit."""
     case, folder = model
     comfyui(case, only, tmp_path / "ComfyUI", vocabulary, precision)
-    select(monkeypatch, capsys, tmp_path / "ComfyUI")
+    assert select(monkeypatch, capsys, tmp_path / "ComfyUI")["unreadable"] == []
     made = trained(case, only, sources.find_model(only), tmp_path / "files")
     assert all(torch.isfinite(tensor).all() for tensor in made.values())
     if precision == "bf16":
@@ -124,6 +204,7 @@ def trained(case, row, source, folder):
     )  # fmt: skip
     pipe = open_model(family, row, source, settings, CPU)
     text = encode.encode_captions(family, pipe, ["a photo of sks cat", ""], case.tokens)
+    assert not torch.equal(*text.embeds), "the caption is not cut off"
     pixels = np.random.default_rng(0).integers(0, 255, (case.side_px, case.side_px, 3), np.uint8)
     Image.fromarray(pixels).save(folder / "cat.png")
     photos, _ = read_photos(find_photos([folder]), "a photo of sks cat")
@@ -132,8 +213,6 @@ def trained(case, row, source, folder):
     data = TrainingData(draws, latents, text, [0], 1, 1)
     trainer = Trainer(pipe.transformer, family, settings, data, CPU, folder / "windows", "a run")
     assert len(list(trainer.run())) == 2
-    sampling = Sampling(case.side_px, 2, 3.0)
-    (picture,) = sample(family, pipe, text.rows([0]), text.rows([1]), sampling, [3], CPU)
     done = export_lora(
         {name: parameter.detach() for name, parameter in trainer.lora.items()},
         folder / "lora.safetensors",
@@ -144,8 +223,43 @@ def trained(case, row, source, folder):
         num_photos=1,
         step=2,
     )
-    return load_file(done.path) | {
-        "text": text.embeds,
-        "latents": latents,
-        "picture": torch.from_numpy(np.array(picture)),
-    }
+    shown = picture(case, family, pipe, text, 3.0)
+    return load_file(done.path) | {"text": text.embeds, "latents": latents, "picture": shown}
+
+
+def picture(case, family, pipe, text, guidance):
+    sampling = Sampling(case.side_px, 2, guidance)
+    (image,) = sample(family, pipe, text.rows([0]), text.rows([1]), sampling, [3], CPU)
+    return torch.from_numpy(np.array(image))
+
+
+@pytest.mark.parametrize("model", WITH_SIBLING, indirect=True)
+def test_pictures_are_made_on_the_sibling_beside_it(
+    model, vocabulary, tmp_path, monkeypatch, capsys
+):
+    """In the same folder, told apart by name; with its own scheduler and options."""
+    case, folder = model
+    theirs = make_sibling(case.tiny_row(folder), folder, tmp_path)
+    index = theirs / "model_index.json"
+    table = json.loads(index.read_text(encoding="utf-8"))
+    if "is_distilled" in table:
+        index.write_text(json.dumps(table | {"is_distilled": True}), encoding="utf-8")
+    row = know(monkeypatch, case.tiny_row(folder, theirs))
+    comfyui(case, row, home := tmp_path / "ComfyUI", vocabulary, "bf16")
+    state = case.original["transformer"](part_state(theirs, "transformer"))
+    path = usual_file(row.sibling_row, home, "transformer")
+    write_part(path, state, "fp32")
+    select(monkeypatch, capsys, home)
+    source, base = sources.find_model(row.sibling_row), sources.find_model(row)
+    assert source.files == {"transformer": path} and base.files["transformer"] != path
+    assert availability.picture_model(row, "auto") == row.sibling_row.name
+    family, settings, made = get_family(row.family), Settings.of(rank=2, front=1, back=1), []
+    pipe = open_model(family, row, base, settings, CPU)
+    text = encode.encode_captions(family, pipe, ["a photo of sks cat", ""], case.tokens)
+    for its in (source, Source(row.sibling_row, theirs)):
+        opened = open_sibling(family, pipe, row.sibling_row, its, settings, CPU)
+        assert opened.config.get("is_distilled", True)
+        assert opened.scheduler.config.shift == pipe.scheduler.config.shift + 1
+        made.append(picture(case, family, opened, text, 1.0))
+    assert torch.equal(*made)
+    assert not torch.equal(made[0], picture(case, family, pipe, text, 1.0))

@@ -90,7 +90,7 @@ def test_parts_can_be_left_for_placement_to_fill(comfy):
 def test_a_comfyui_folder_is_found_and_remembered(comfy):
     demo = presets.model_row("demo")
     assert sources.find_model(demo).is_folder
-    (source,), _ = sources.select_comfyui(comfy / "models")  # its models folder is as good
+    (source,) = sources.select_comfyui(comfy / "models")  # its models folder is as good
     again = sources.find_model(demo)
     assert again == source and not again.is_folder
     assert {p.name for p in again.files.values()} == {
@@ -179,7 +179,7 @@ def test_vocabularies_are_comfyuis_own_and_missed_by_name(comfy, tmp_path, monke
     with pytest.raises(UserError, match="vocabularies are missing.*the one with main.py in it"):
         sources.select_model(row, [comfy])
     for there in (program, program.parent):
-        (source,), _ = sources.select_comfyui(comfy, there)
+        (source,) = sources.select_comfyui(comfy, there)
         assert source.tokenizers["tokenizer"] == program / "comfy/sd1_tokenizer"
     usual.append(program)  # a program that lies where one usually does need not be named
     assert (
