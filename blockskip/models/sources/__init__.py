@@ -116,8 +116,8 @@ def select_comfyui(
                 problems.append(error)
     if not selected:
         raise comfyui.nothing_found(folders, problems)
-    for error in comfyui.of_parts(problems):
-        missing(error)
+    for problem in comfyui.of_parts(problems):
+        missing(problem)
     return selected
 
 
