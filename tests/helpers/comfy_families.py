@@ -29,7 +29,7 @@ QWEN = "comfy/text_encoders/qwen25_tokenizer"
 _QWEN_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<tool_response>")
 _QWEN_TOKENS += ("</tool_response>", "<think>", "</think>")
 # parts of names of what is not read
-UNUSED = ("visual.", "lm_head.", "norm_final.", "num_batches_tracked")
+_UNUSED = ("visual.", "lm_head.", "norm_final.", "num_batches_tracked")
 # precision → ending of files
 PRECISIONS = {
     "bf16": "safetensors",
@@ -117,6 +117,11 @@ def part_state(folder: Path, part: str) -> State:
         for path in sorted((folder / part).glob("*.safetensors"))
         for key, tensor in load_file(path).items()
     }
+
+
+def is_unused(key: str) -> bool:
+    """Return whether a tensor of a file is not read."""
+    return any(word in key for word in _UNUSED)
 
 
 def packed(state: State, precision: str) -> tuple[State, State]:

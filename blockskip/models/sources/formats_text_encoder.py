@@ -89,14 +89,17 @@ def _is_of_seeing(tensors: Tensors) -> bool:
     some = next(iter(tensors.values()))
     if some.architecture.startswith("qwen"):
         return some.architecture.endswith("vl")
-    name = some.key if some.key.startswith(_IN_CHECKPOINTS) else some.path.name
-    named = "vl" in name.lower()
+    if some.key.startswith(_IN_CHECKPOINTS):
+        return some.key.removeprefix(_IN_CHECKPOINTS).startswith(_SEEING)
+    named = "vl" in some.path.name.lower()
     return named or any("visual." in key or "language_model." in key for key in tensors)
 
 
 # where a language model begins: in a model that reads, and in one that sees
 _QWEN_PREFIXES = ("", "model.", "model.language_model.", "language_model.")
-_IN_CHECKPOINTS = "text_encoders."
+_IN_CHECKPOINTS = "text_encoders."  # of several parts; after it the encoder's name
+_READING = ("qwen3_4b", "qwen3_8b")
+_SEEING = ("qwen3vl_4b", "qwen3vl_8b", "qwen25_7b")
 
 
 def _in_checkpoints(*names: str) -> tuple[str, ...]:
@@ -108,7 +111,7 @@ _QWEN3 = PartFormat(
     "Qwen3 text encoder",
     "text_encoders",
     tuple(f"{prefix}layers.0.self_attn.k_proj" for prefix in _QWEN_PREFIXES),
-    _in_checkpoints("qwen3_4b", "qwen3_8b"),
+    _in_checkpoints(*_READING),
     _reads,
     text_encoder_names.qwen_names,
     encoder_weights,
@@ -116,7 +119,7 @@ _QWEN3 = PartFormat(
 _QWEN3_VL = replace(
     _QWEN3,
     title="Qwen3-VL text encoder",
-    prefixes=_in_checkpoints("qwen3vl_4b", "qwen3vl_8b", "qwen25_7b"),
+    prefixes=_in_checkpoints(*_SEEING),
     signs=_sees,
 )
 _CLIP = PartFormat(

@@ -1,6 +1,7 @@
 """Files of whole models, by their shapes alone: read in full, and never taken for another's."""
 
 import json
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 from unittest import mock
@@ -8,6 +9,7 @@ from unittest import mock
 import pytest
 import torch
 from helpers.comfy_cases import CASES
+from helpers.comfy_families import is_unused
 
 from blockskip.core import presets
 from blockskip.models.sources import comfyui
@@ -88,6 +90,25 @@ def test_every_parameter_of_a_whole_model_is_found_with_its_shape(name, part):
         converted = convert(case.original[part](saved))
         theirs = {k: tuple(t.shape) for k, t in converted.items() if t.is_floating_point()}
         assert theirs == wanted and theirs.keys() == index.keys()
+
+
+ENCODERS = [(name, part) for name, part in PARTS if part.startswith("text_encoder")]
+
+
+@pytest.mark.parametrize(("name", "part"), ENCODERS)
+def test_an_encoder_may_have_more_or_less_than_prompts_need(name, part):
+    """Without its tower for pictures its name may tell what it is; and it may have a head."""
+    case, folder, _, config, format = about(name, part)
+    whole_file, config = stored(name, part), json.loads(config)
+    path = Path(presets.model_row(name).comfyui.usual(part)[0])
+    bare = {k: replace(t, path=path) for k, t in whole_file.items() if not is_unused(k)}
+    head = TensorEntry(path, "lm_head.weight", "BF16", (151936, 8), 0, 0)
+    for tensors in (bare, bare | {"lm_head.weight": head}, whole_file | {"lm_head.weight": head}):
+        format.check_readable(found := format.find(tensors, config))
+        index, (_, used) = format.weights(found, config), whole(folder, part)
+        assert {key: index[key].shape for key in used} == {
+            k: tuple(t.shape) for k, t in used.items()
+        }
 
 
 @pytest.mark.parametrize("dtype", ["BF16", "I8", "F8_E4M3"])
