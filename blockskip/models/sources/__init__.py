@@ -8,7 +8,7 @@ content of the weights (`Source.fingerprint`), never by a name.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from blockskip.models.sources.availability import (
     picture_model,
     status_dict,
 )
-from blockskip.models.sources.comfyui import find_in_comfyui
+from blockskip.models.sources.comfyui import find_in_comfyui, is_read_from_files
 from blockskip.models.sources.comfyui_loras import (
     ComfyuiLora,
     chosen_comfyui,
@@ -52,6 +52,7 @@ __all__ = [
 ]
 __all__ += [
     "find_in_comfyui",
+    "is_read_from_files",
     "list_models",
     "picture_model",
     "select_comfyui",
@@ -94,11 +95,14 @@ def select_model(row: ModelRow, paths: Sequence[Path]) -> Source:
     return source
 
 
-def select_comfyui(*folders: Path) -> list[Source]:
+def select_comfyui(
+    *folders: Path, missing: Callable[[UserError], object] = lambda error: None
+) -> list[Source]:
     """Select these ComfyUI folders as the source of every model that they hold completely.
 
-    folders: one folder, or separate folders of the models and the program. Raises UserError about
-    the first real model if they hold none.
+    folders: one folder, or separate folders of the models and the program. missing: called with
+    what is wrong with each other model of which there is a transformer. Raises UserError about the
+    first real model if they hold none.
     """
     folders = tuple(files.user_path(folder).resolve() for folder in folders)
     if any(comfyui.is_comfyui(root) for folder in folders for root in comfyui.base_folders(folder)):
@@ -115,6 +119,8 @@ def select_comfyui(*folders: Path) -> list[Source]:
                 problems.append(error)
     if not selected:
         raise comfyui.nothing_found(folders, problems)
+    for problem in comfyui.of_parts(problems):
+        missing(problem)
     return selected
 
 
@@ -127,7 +133,7 @@ def _check_part(source: Source, part: str) -> None:
 def select_comfyui_in_subprocess(*folders: Path) -> list[str]:
     """Run `select_comfyui` in a subprocess, because checking weights needs torch, which the
     studio's process never loads. Takes some seconds. Return a sentence for each file that cannot
-    be read. Raises UserError."""
+    be read and each model that is not whole. Raises UserError."""
     words = ["models", "use-comfyui", *(str(folder.absolute()) for folder in folders), "--json"]
     try:
         answer = json.loads(processes.run_for_output("blockskip", words, seconds=300))
@@ -135,7 +141,7 @@ def select_comfyui_in_subprocess(*folders: Path) -> list[str]:
         raise Unexpected("ComfyUI's files could not be looked at.", "Try again.") from None
     if "error" in answer:
         raise from_kind(answer["kind"], answer["error"], answer["remedy"])
-    return answer["unreadable"]
+    return answer["unreadable"] + answer["incomplete"]
 
 
 def unreadable_beside(*selected: Source) -> list[str]:

@@ -237,6 +237,8 @@ def _missing_part_error(
 ) -> UserError:
     format, usual = _format(row, part), row.comfyui.usual(part)
     file = f"{usual[0]}.safetensors, or an fp8 or GGUF file of it," if usual else "its file"
+    in_checkpoint = part != "transformer" and usual[:1] == row.comfyui.usual("transformer")[:1]
+    folder = "checkpoints" if in_checkpoint else format.folder
     locations = ", ".join(str(path) for path in paths)
     problems = [f"{path.name}{_contents(path)}." for path in unused if _contents(path)]
     problems += [*choice.unreadable, *choice.broken]
@@ -244,9 +246,14 @@ def _missing_part_error(
     return ModelMissing(
         f"{row.title}'s {format.title} was not found in {locations}."
         + "".join(f" {problem}" for problem in dict.fromkeys(problems)),
-        f"Put {file} into ComfyUI's models/{format.folder}, or name the file: "
+        f"Put {file} into ComfyUI's models/{folder}, or name the file: "
         f"{command('models use')} {row.name} FILE FOLDER …",
     )
+
+
+def of_parts(problems: Sequence[UserError]) -> list[UserError]:
+    """Return the problems of models of which a part is there."""
+    return [error for error in problems if "transformer was not found" not in error.title]
 
 
 def nothing_found(folders: Sequence[Path], problems: Sequence[UserError]) -> UserError:
@@ -254,9 +261,8 @@ def nothing_found(folders: Sequence[Path], problems: Sequence[UserError]) -> Use
 
     It is the problem of a model of which a part is there, or that of the first model.
     """
-    for error in problems:
-        if "transformer was not found" not in error.title:
-            return error
+    if in_part := of_parts(problems):
+        return in_part[0]
     found: dict[str, str] = {}
     broken = []
     for path in (path for f in folders for root in base_folders(f) for path in weight_files(root)):

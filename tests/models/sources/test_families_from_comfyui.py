@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from helpers import comfy_text_encoders as text_encoders
 from helpers.comfy_cases import CASES
 from helpers.comfy_families import (
     PRECISIONS,
@@ -56,6 +57,7 @@ OTHERS = {
 def vocabulary(tmp_path_factory):
     folder = tmp_path_factory.mktemp("vocabularies")
     qwen_vocabulary(folder / "qwen25_tokenizer", " ".join(case.texts for case in CASES.values()))
+    text_encoders.vocabularies(folder)
     return folder
 
 
