@@ -115,11 +115,12 @@ def lora_from_files(
 def unreadable_files(
     row: ModelRow, folders: Sequence[Path], check: Check | None = None
 ) -> list[str]:
-    """Return a sentence for each file of the model's parts in ComfyUI's folders that cannot be
-    read. check: as of `source_from_files`. Raises UserError as that."""
+    """Return a sentence for each file in ComfyUI's folders that cannot be read and holds a part of
+    the model, or may hold one. check: as of `source_from_files`. Raises UserError as that."""
     _, folder_files = _listed(row, folders)
     choices = _choices(row, [], folder_files, check).values()
-    return list(dict.fromkeys(title for choice in choices for title in choice.unreadable))
+    titles = (title for choice in choices for title in (*choice.unreadable, *choice.broken))
+    return list(dict.fromkeys(titles))
 
 
 def _listed(row: ModelRow, paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:

@@ -8,6 +8,7 @@ import pytest
 import torch
 from helpers.comfy import comfy_folder, original_parts, to_fp8
 from helpers.ggufs import write_gguf
+from helpers.unreadable_files import KINDS, int8, lost, nvfp4, packed
 from safetensors.torch import save_file
 
 from blockskip.cli import app
@@ -18,7 +19,6 @@ from blockskip.models import sources
 from blockskip.studio import model_catalog
 
 DEMO = ASSETS / "demo-model"
-FP8 = torch.float8_e4m3fn
 
 
 @pytest.fixture(scope="module")
@@ -34,35 +34,6 @@ def comfy(tmp_path, parts):
     return comfy_folder(tmp_path / "ComfyUI", DEMO, parts)
 
 
-def nvfp4(tensor, rows, columns):
-    scales = {"weight_scale": torch.ones(rows, 2).to(FP8), "weight_scale_2": torch.ones(())}
-    return torch.ones(rows, columns // 2, dtype=torch.uint8), scales
-
-
-def int8(tensor, rows, columns):
-    return tensor.to(torch.int8), {"weight_scale": torch.ones(rows, 1)}
-
-
-def nf4(tensor, rows, columns):
-    tables = {"weight.absmax": torch.ones(2), "weight.quant_map": torch.ones(16)}
-    return torch.ones(rows * columns // 2, 1, dtype=torch.uint8), tables
-
-
-def lost(tensor, rows, columns):
-    return (tensor / tensor.abs().max() * 448).float().to(FP8), {}
-
-
-def packed(state, kind):
-    """The state as programs write it in formats that are not read here."""
-    done = {}
-    for key, tensor in state.items():
-        done[key] = tensor
-        if tensor.ndim > 1:
-            done[key], beside = kind(tensor, len(tensor), tensor[0].numel())
-            done |= {key.removesuffix("weight") + name: value for name, value in beside.items()}
-    return done
-
-
 def run(monkeypatch, capsys, *words):
     monkeypatch.setattr("sys.argv", ["blockskip", "models", *words, "--json"])
     return app.main(), json.loads(capsys.readouterr().out)
@@ -76,7 +47,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("kind", [nvfp4, int8, nf4, lost])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("part", PLACES)
 def test_an_unreadable_file_is_passed_over_for_a_good_one(comfy, parts, part, kind):
     """Which the present order would like less: rounded, or with a name that is not the usual."""
