@@ -76,7 +76,8 @@ def _needs(offer: ModelStatus, catalog: ModelCatalog, download: Download | None)
     if download is not None and download.state == "failed":
         problem = f"{download.title} {download.remedy}"
     parts = [about, f'<p class="hint warn">{e(problem)}</p>' if problem else ""]
-    for folder, note in catalog.comfyui_folders.get(offer.model, ()):
+    found = catalog.comfyui_folders.get(offer.model, ())
+    for folder, note in found:
         where = f"{folder} ({note})"
         parts.append(
             f'<p class="hint path">{e(strings.MODEL_FOUND.format(where=where))}</p>'
@@ -84,7 +85,7 @@ def _needs(offer: ModelStatus, catalog: ModelCatalog, download: Download | None)
                 "use_comfyui", strings.MODEL_USE_FOUND, "primary", folder=folder, slow=1
             )
         )
-    return "".join(parts) + _download(offer, catalog, download)
+    return "".join(parts) + _download(offer, catalog, download, "" if found else "primary")
 
 
 def _sibling(offer: ModelStatus, catalog: ModelCatalog) -> str:
