@@ -1,5 +1,6 @@
 """Frames drawn by themselves, from the download to the run; what the user decided stays."""
 
+import errno
 import json
 import socket
 from dataclasses import asdict
@@ -175,12 +176,19 @@ def test_drawn_pets_and_models_of_drawn_pets_are_not_looked_at(seen, told):
 
 
 def test_a_failure_is_told_with_a_way_on(seen, told, monkeypatch):
-    problem = files.write_json
-    problem(draft.found_dir() / "problem.json", Unexpected("It <broke> off.", "Hm.").to_dict())
+    told_by_it = Unexpected("It <broke> off.", "Hm.").to_dict()
+    files.write_json(draft.found_dir() / "problem.json", told_by_it)
     drawn = page(told)
     assert "It &lt;broke&gt; off. Hm." in drawn and "Looking for" not in drawn
     handle_click("", {"do": "find_again"})
     assert "Looking for Luna in photo 1 of 5" in page(told)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(pet_finder, "search", full)
+    drawn = page(told)
+    assert "is full" in drawn and drawn.count("<li>") >= 5, "the photos are shown"
 
 
 def test_train_waits_for_the_frames(seen, told, monkeypatch, no_worker, asked):
