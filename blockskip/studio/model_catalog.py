@@ -10,6 +10,7 @@ from pathlib import Path
 from blockskip.core import files, presets
 from blockskip.core.errors import UserError
 from blockskip.core.paths import data_dir, set_data_dir
+from blockskip.core.repositories import repository
 from blockskip.core.units import GIB
 from blockskip.data import captions
 from blockskip.models import sources
@@ -88,14 +89,14 @@ def use_comfyui(folder: str) -> None:
 
 
 def fetch(model: str) -> None:
-    """Start or resume a download."""
-    download_process.start(presets.model_row(model))
+    """Start or resume the download of a model or a tool."""
+    download_process.start(repository(model))
     refresh()
 
 
 def fetch_stop(model: str) -> None:
     """Pause a download. The part already downloaded is kept."""
-    download_process.stop(presets.model_row(model))
+    download_process.stop(repository(model))
     refresh()
 
 

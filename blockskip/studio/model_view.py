@@ -9,6 +9,7 @@ from pathlib import Path
 from blockskip.core.units import GIB, duration
 from blockskip.models.sources import ModelStatus
 from blockskip.models.sources.download_process import Download
+from blockskip.models.sources.tools import ToolStatus
 from blockskip.runs.storage import Usage
 from blockskip.studio import strings
 from blockskip.studio.formatting import action_button, e
@@ -49,7 +50,7 @@ def models(catalog: ModelCatalog, chosen: str) -> str:
 
 def _row(offer: ModelStatus, catalog: ModelCatalog, chosen: bool) -> str:
     download = catalog.downloads.get(offer.model)
-    bar = _progress(download) if download and download.state == "running" else ""
+    bar = progress_bar(download) if download and download.state == "running" else ""
     state = strings.MODEL_STATES[offer.state].format(need=offer.download_gib)
     needs = _needs(offer, catalog, download) if chosen else ""
     return (
@@ -65,10 +66,10 @@ def _needs(offer: ModelStatus, catalog: ModelCatalog, download: Download | None)
     """Return what the chosen model is, and what must be done before it can be trained."""
     if offer.demo:
         return f'<p class="hint">{strings.MODEL_DEMO}</p>'
-    about = f'<p class="hint">{e(offer.about)}</p>{_licence(offer)}'
+    about = f'<p class="hint">{e(offer.about)}</p>{licence_line(offer)}'
     if offer.adapter:
         words = strings.MODEL_ADAPTER.format(title=offer.adapter.title)
-        about += f'<p class="hint">{e(words)}</p>{_licence(offer.adapter)}'
+        about += f'<p class="hint">{e(words)}</p>{licence_line(offer.adapter)}'
     if offer.state == "ready":
         where = strings.MODEL_READY.format(where=offer.where)
         return f'{about}<p class="hint path">{e(where)}</p>{_sibling(offer, catalog)}'
@@ -102,9 +103,9 @@ def _sibling(offer: ModelStatus, catalog: ModelCatalog) -> str:
     if download is not None and download.state == "failed":
         problem = f"{download.title} {download.remedy}"
     parts = (
-        f'<p class="hint">{e(strings.SIBLING_OFFER.format(**values))}</p>{_licence(sibling)}',
+        f'<p class="hint">{e(strings.SIBLING_OFFER.format(**values))}</p>{licence_line(sibling)}',
         f'<p class="hint warn">{e(problem)}</p>' if problem else "",
-        _progress(download) if download and running else "",
+        progress_bar(download) if download and running else "",
         _download(sibling, catalog, download, "", strings.SIBLING_NEEDS),
     )
     title = strings.SIBLING_TITLE.format(times=round(offer.passes / sibling.passes))
@@ -146,20 +147,23 @@ def _token(offer: ModelStatus, catalog: ModelCatalog) -> str:
     return f'<p class="hint">{about}</p>{ask}{status}'
 
 
-def _licence(offer: ModelStatus) -> str:
+def licence_line(offer: ModelStatus | ToolStatus) -> str:
+    """Return a line with the licence, linked to its text."""
     words = e(strings.MODEL_LICENCE.format(licence=offer.licence))
     if not offer.licence_url.startswith("https://"):
         return f'<p class="hint">{words}</p>'
     return f'<p class="hint"><a href="{e(offer.licence_url)}" target="_blank" rel="noopener">{words}</a></p>'
 
 
-def _progress(download: Download) -> str:
-    done, total = download.bytes_done / GIB, max(download.bytes_total, 1) / GIB
+def progress_bar(download: Download) -> str:
+    """Return a running download's bar, with its size, speed and the time left."""
+    unit, name = (GIB, "GB") if download.bytes_total >= GIB else (2**20, "MB")
+    done, total = download.bytes_done / unit, max(download.bytes_total, 1) / unit
     speed = strings.MODEL_FETCH_SPEED.format(speed=max(0.0, download.bytes_per_s) / 1e6)
     left = strings.LEFT.format(time=duration(download.eta_s)) if download.eta_s >= 0 else ""
-    words = strings.MODEL_FETCHING.format(done=done, total=total, speed=speed, left=left).strip(
-        " ·"
-    )
+    words = strings.MODEL_FETCHING.format(
+        done=done, total=total, unit=name, speed=speed, left=left
+    ).strip(" ·")
     share = int(100 * done / total)
     return (
         f'<progress class="bar working" max="100" value="{share}" aria-label="{e(words)}"></progress>'

@@ -13,6 +13,7 @@ from blockskip.studio import (
     result_actions,
     run_state,
     screen,
+    tool_view,
 )
 
 
@@ -35,6 +36,7 @@ def _nothing_remembered(monkeypatch, tmp_path):
     ):
         known.clear()
     model_catalog.refresh()
+    tool_view.refresh()
 
 
 @pytest.fixture

@@ -34,6 +34,21 @@ VALUE_UNUSABLE = "One of these values is of a wrong kind: {values}."
 PHOTO_TWICE = "it has already been added"
 CAPTION_UNCLEAR = "several photos have this name: click the photo and write its caption there"
 PHOTO_BOXED = "The pet is marked"
+PHOTO_FOUND = "The pet was found and marked; click to change its frame"
+PHOTO_NOTES = {
+    "lost": "Not found",
+    "other": "Is it this?",
+    "several": "More than one",
+    "people": "People",
+}
+FINDER_OFFER = "Have the pet found and marked on every photo"
+FINDER_LOOKING = "Looking for {pet} in photo {n} of {total}"
+FINDER_AGAIN = "Look again"
+FINDER_UNKNOWN = (
+    "The pet finder knows cats, dogs, birds and horses, but no “{kind}”. “Mark the pet” marks what "
+    "stands out, which is often right."
+)
+YOUR_PET = "your pet"
 PHOTO_HINT = (
     "Click a photo to draw a frame around the pet, change its caption and see what the model will "
     "learn from it."
@@ -125,9 +140,11 @@ MODEL_USE_FOUND = "Use these files"
 MODEL_FETCH = "Download {need:.0f} GB"
 MODEL_FETCH_MORE = "Resume the download"
 MODEL_FETCH_STOP = "Pause the download"
-MODEL_FETCHING = "{done:.1f} of {total:.1f} GB · {speed} · {left}"
+MODEL_FETCHING = "{done:.1f} of {total:.1f} {unit} · {speed} · {left}"
 MODEL_FETCH_SPEED = "{speed:.0f} MB/s"
 MODEL_LICENCE = "Licence: {licence}"
+TOOL_NEEDS = "Not necessary: a {need} download. It runs on this computer, on the processor."
+TOOL_FETCH = "Download {need}"
 MODEL_GATED = (
     "Its makers ask you to accept a licence first. 1. Create a free account on the model hub, "
     "huggingface.co. 2. Accept the licence on the model’s page. 3. Create an access token of type "
