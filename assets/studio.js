@@ -47,12 +47,17 @@ window.blockskip = (() => {
       setTimeout(() => { pressed.disabled = false; }, 8000);
     }
     if (said.field) {
-      const field = element.querySelector(`input[name="${said.field}"]`);
+      const field = element.querySelector(`[name="${said.field}"]`);
       said.value = field.value;
       if (field.type === 'password') {
         field.value = '';
         field.dispatchEvent(new Event('input', {bubbles: true}));  // otherwise `keep` would restore the typed text
       }
+    }
+    if (said.reset) {  // its text is given anew by the server
+      const field = element.querySelector(`[name="${said.reset}"]`);
+      field.value = '';
+      field.dispatchEvent(new Event('input', {bubbles: true}));
     }
     pressedNow = said;
     if (said.confirm) ask(pressed, said.confirm, undefined, () => trigger('click', said));
@@ -81,7 +86,7 @@ window.blockskip = (() => {
       ['model', 'file', 'run', 'id'].map(key => one.dataset[key] ? `[data-${key}="${CSS.escape(one.dataset[key])}"]` : '').join('') : '';
     watch('value', () => {
       for (const fold of element.querySelectorAll('details')) fold.open = open.has(fold.querySelector('summary').textContent);
-      for (const field of element.querySelectorAll('input[type=text], input[type=password]'))
+      for (const field of element.querySelectorAll('input[type=text], input[type=password], textarea'))
         if (typed[field.name]) field.value = typed[field.name];
       if (focus && document.activeElement === document.body) element.querySelector(focus)?.focus();
     });

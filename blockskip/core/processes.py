@@ -229,6 +229,19 @@ def kill(process: psutil.Process | None, wait_s: float = 10.0) -> None:
         pass
 
 
+def lower_priority() -> None:
+    """Lower the priority of this process below everything else on the machine. On Linux that is
+    its session's, which a process of `start` has to itself."""
+    if sys.platform == "win32":
+        psutil.Process().nice(psutil.IDLE_PRIORITY_CLASS)
+        return
+    os.nice(19 - os.nice(0))
+    group = Path("/proc/self/autogroup")  # Linux divides a core among sessions first
+    with suppress(OSError):
+        if group.exists():
+            group.write_text("19", encoding="ascii")
+
+
 @contextmanager
 def locked(path: Path, wait_s: float = 0.0) -> Iterator[bool]:
     """Context manager that tries to lock a file for `wait_s` and yields whether this process holds

@@ -13,7 +13,7 @@ from blockskip.studio.draft import Draft, PreparedPhoto
 from blockskip.studio.formatting import action_button, count_photos, e, json_attribute
 
 
-def photos(now: Draft, settings: Settings, can_describe: bool, describing: bool) -> str:
+def photos(now: Draft, settings: Settings, can_describe: bool) -> str:
     """Return the tiles with their remove buttons, the rejected photos, the findings and the advice.
 
     settings: the plan's, for the crops shown and the smallest useful size.
@@ -35,7 +35,7 @@ def photos(now: Draft, settings: Settings, can_describe: bool, describing: bool)
         f'{bad}<div class="photos" data-photos="{json_attribute(_for_dialog(now, settings, findings))}" '
         f'data-texts="{json_attribute(_dialog_texts(settings, can_describe))}">'
         f'<ul class="tiles">{tiles}</ul>{foot}<p class="hint">{strings.PHOTO_HINT}</p>'
-        f"{_box_buttons(now)}{_caption_button(can_describe, describing)}{hint}</div>"
+        f"{_box_buttons(now)}{hint}</div>"
     )
 
 
@@ -67,10 +67,11 @@ def _tile(photo: PreparedPhoto, findings: Sequence[photo_checks.Finding]) -> str
     if photo.box:
         badges += f'<span class="badge" title="{strings.PHOTO_BOXED}">▣</span>'
     opened = strings.PHOTO_OPEN.format(name=photo.name) + (f". {problems}" if problems else "")
+    words = f'<span class="words">{e(photo.caption)}</span>' if photo.caption else ""
     removed = strings.PHOTO_REMOVE.format(name=photo.name)
     return (
         f'<li><button type="button" class="open" data-open="{e(photo.file)}" aria-label="{e(opened)}">'
-        f'<img src="{source}" alt="" loading="lazy"></button>{badges}'
+        f'<img src="{source}" alt="" loading="lazy">{words}</button>{badges}'
         f'<button type="button" class="remove" data-do="remove" data-file="{e(photo.file)}" '
         f'aria-label="{e(removed)}" title="{e(removed)}">×</button></li>'
     )
@@ -85,17 +86,6 @@ def _box_buttons(now: Draft) -> str:
     about = strings.PHOTOS_BOXED_ABOUT.format(count=boxed, total=len(now.photos))
     words = f'<p class="hint">{about}</p>' if boxed else ""
     return f'<div class="marks-row">{buttons}</div>{words}' if buttons or words else ""
-
-
-def _caption_button(can_describe: bool, describing: bool) -> str:
-    """Return a button that starts the captioner, if one is installed."""
-    if describing:
-        return f'<p class="hint" role="status">{strings.DESCRIBING}</p>'
-    return (
-        f'<p class="presses">{action_button("describe", strings.DESCRIBE_ALL)}</p>'
-        if can_describe
-        else ""
-    )
 
 
 @lru_cache(maxsize=4)

@@ -13,7 +13,7 @@ from blockskip.studio.run_preferences import load
 
 def drawn():
     """The tiles of the draft as it is."""
-    return photo_view.photos(draft.load(), Settings(), can_describe=False, describing=False)
+    return photo_view.photos(draft.load(), Settings(), can_describe=False)
 
 
 def test_the_draft_outlives_the_process(pet, tmp_path):
