@@ -38,7 +38,11 @@ _OPENING = re.compile(
 )
 _THERE = re.compile(r"^(?:there (?:is|are)|this is|it is|arafe?d|araffes?)\s+", re.IGNORECASE)
 # words that end a noun phrase: “a cat sitting”, “a cat and a ball”, “a cat that is”
-_ENDS = r"(?:and|with|on|in|at|of|is|are|that|who|which|to|by|near|under|\w{2,}ing)\b"
+_ENDS = (
+    r"(?:and|with|on|in|at|of|is|are|that|who|which|to|by|near|under|behind|above|beside|beneath|between"
+    r"|over|from|for|through|around|against|inside|outside|while|the|an?|its|his|her|their"
+    r"|\w{2,}ing)\b"
+)
 _NO_PET = r"(?!\s+(?:bed|house|food|bowl|toy|collar|tree|park|door)\b)"  # a dog bed is no dog
 # remove “with green eyes”, which describes the pet's looks, but not “with its eyes closed”
 _LOOKS = re.compile(

@@ -63,6 +63,7 @@ def tiny_model(words: Qwen2Tokenizer, tied: bool = True) -> Qwen3VLForConditiona
     with torch.no_grad():  # so that photos have a say in the words
         for name, weight in model.named_parameters():
             weight.mul_(8 if weight.ndim > 1 and "embed_tokens" not in name else 1)
+            weight.copy_(weight.bfloat16())  # numbers that files of bfloat16 hold too
     return model
 
 
@@ -83,16 +84,14 @@ def tool_files(folder: Path) -> dict[str, bytes]:
     return {path.name: path.read_bytes() for path in wanted}
 
 
-def as_encoder(case_folder: Path, tied: bool = True) -> Qwen3VLForConditionalGeneration:
-    """Replace the text encoder and tokenizer of a tiny pipeline in diffusers' layout by the
-    captioner's, as class Qwen3VLModel without a head."""
-    words = vocabulary(case_folder / "words")
-    model = tiny_model(words, tied)
-    model.model.save_pretrained(case_folder / "text_encoder")
-    config = json.loads((case_folder / "text_encoder/config.json").read_text(encoding="utf-8"))
-    config["tie_word_embeddings"] = tied
-    (case_folder / "text_encoder/config.json").write_text(json.dumps(config), encoding="utf-8")
-    words.save_pretrained(case_folder / "tokenizer")
+def as_encoder(pipeline: Path, words: Qwen2Tokenizer) -> Qwen3VLForConditionalGeneration:
+    """Replace the text encoder of a tiny pipeline in diffusers' layout by the captioner, as class
+    Qwen3VLModel without a head. Return the whole model."""
+    model = tiny_model(words)
+    model.model.save_pretrained(pipeline / "text_encoder")
+    config = pipeline / "text_encoder" / "config.json"
+    told = json.loads(config.read_text(encoding="utf-8")) | {"tie_word_embeddings": True}
+    config.write_text(json.dumps(told), encoding="utf-8")
     return model
 
 

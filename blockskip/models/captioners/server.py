@@ -218,7 +218,8 @@ def url_of(address: str) -> httpx2.URL:
     text = address.strip()
     try:
         url = httpx2.URL(text if "://" in text else f"http://{text}")
-        usable = url.scheme in ("http", "https") and url.host and url.port != 0
+        usable = url.scheme in ("http", "https") and url.host
+        usable = usable and (url.port is None or 0 < url.port < 65_536)
     except (httpx2.InvalidURL, ValueError, UnicodeError):
         usable = False
     if not usable or url.userinfo or url.query or url.fragment:
