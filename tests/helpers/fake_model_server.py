@@ -23,11 +23,11 @@ class ModelServer(ThreadingHTTPServer):
     of answers. tags: Ollama's own list. hold: answer only when `go` is set. drop: close the
     connection in the middle of an answer. asked: (method, path, headers, body) of all requests."""
 
-    def __init__(
-        self, reply: Reply | Callable[[dict], Reply] = saying("The cat on a rug.")
-    ) -> None:
+    def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
-        self.reply, self.models, self.tags = reply, ["qwen3-vl:2b"], None
+        self.reply: Reply | Callable[[dict], Reply] = saying("The cat on a rug.")
+        self.models: list[Any] = ["qwen3-vl:2b"]
+        self.tags: list[Any] | None = None
         self.headers: dict[str, str] = {}
         self.hold = self.drop = False
         self.go = Event()
