@@ -179,7 +179,7 @@ window.blockskip = (() => {
     box.innerHTML = `<div class="photo-grid"><div class="picture"><img alt=""><div class="frame" tabindex="0" role="group"><i></i></div></div>
       <div class="photo-side"><h3></h3><ul class="findings"></ul>
       <h4 class="box-title"></h4><p class="hint box-about"></p><p class="presses box-row"></p>
-      <label class="field"><span></span><textarea name="caption" rows="2" maxlength="400"></textarea></label><p class="hint caption-about"></p>
+      <label class="field"><span></span><textarea name="caption" rows="3" maxlength="400"></textarea></label><p class="hint caption-about"></p>
       <h4 class="crops-title"></h4><img class="crops" alt=""><p class="crop-words"><span></span><span></span><span></span></p><p class="hint crops-about"></p></div></div>
       <p class="presses photo-foot"></p>`;
     const find = selector => box.querySelector(selector);

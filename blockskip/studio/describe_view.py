@@ -7,7 +7,7 @@ from pathlib import Path
 from blockskip.core.units import duration
 from blockskip.data.descriptions import INSTRUCTION
 from blockskip.models.captioners.found import TOOL, Captioner
-from blockskip.models.captioners.jobs import Progress
+from blockskip.models.captioners.jobs import STOPPED, Progress
 from blockskip.studio import strings, tool_view
 from blockskip.studio.describe import SERVER, Describing
 from blockskip.studio.draft import Draft
@@ -32,7 +32,7 @@ def captions(now: Draft, state: Describing) -> str:
         _server(state),
         _instruction(state),
     )
-    return f'<div class="describe models">{"".join(parts)}</div>'
+    return f'<div class="describe">{"".join(parts)}</div>'
 
 
 def _offer_title(state: Describing) -> str:
@@ -41,7 +41,7 @@ def _offer_title(state: Describing) -> str:
 
 def _problem(now: Draft, progress: Progress | None) -> str:
     """Return why describing ended early, unless the photos have their captions by now."""
-    if progress is None or progress.problem is None:
+    if progress is None or progress.problem is None or progress.problem.title == STOPPED:
         return ""
     asked = {Path(path).name for path in progress.job.photos}
     if not any(photo.file in asked and not photo.caption for photo in now.photos):
@@ -121,11 +121,14 @@ def _server(state: Describing) -> str:
         words = strings.SERVER_ALLOW.format(address=state.allow)
         parts.append(action_button("server_allow", words, "danger", value=state.allow))
     if state.models:
+        names = [_model(model, model == server.model) for model in state.models]
         parts.append(f'<p class="hint">{strings.SERVER_MODELS}</p>')
-    for model in state.models:
-        style = "primary" if model == server.model else ""
-        parts.append(action_button("server_model", model, style, model=model))
+        parts.append(f'<p class="presses">{"".join(names)}</p>')
     return f"<details><summary>{strings.SERVER_TITLE}</summary>{''.join(parts)}</details>"
+
+
+def _model(name: str, chosen: bool) -> str:
+    return action_button("server_model", name, "primary" if chosen else "", model=name)
 
 
 def _instruction(state: Describing) -> str:

@@ -21,6 +21,7 @@ from blockskip.core.errors import Unexpected, UserError, WrongState, from_kind
 from blockskip.core.paths import data_dir, make_data_dir
 from blockskip.core.validation import validated
 
+STOPPED = "Describing was stopped."
 PROCESS = "blockskip.models.captioners.process"
 
 
@@ -118,12 +119,11 @@ def is_running() -> bool:
     return processes.is_locked(lock())
 
 
-def stop(title: str = "", remedy: str = "") -> None:
+def stop(title: str = STOPPED, remedy: str = "") -> None:
     """End the process, if there is one. What it has described is kept. title, remedy: why."""
     if not is_running():
         return
     processes.kill(processes.holder(lock()))
-    title = title or "Describing was stopped."
     with suppress(UserError):
         append(Line(title=title, remedy=remedy, kind=WrongState.__name__))
 
