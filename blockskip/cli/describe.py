@@ -14,6 +14,7 @@ from rich.text import Text
 from blockskip.cli import options
 from blockskip.cli.errors import console
 from blockskip.core.errors import BadInput, BadPhoto, UserError
+from blockskip.core.names import shown_name
 from blockskip.core.output import Json
 from blockskip.core.units import duration
 from blockskip.data.caption_files import captions_beside
@@ -77,7 +78,8 @@ def describe(
     targets = {path: caption_file(path, out or path.parent, _beside(path, paths)) for path in paths}
     kept = [] if overwrite else _with_caption(targets)
     described = _Described(targets, trigger, class_name, overwrite, quiet=as_json)
-    if asked := [path for path in paths if path not in kept]:
+    asked = [path for path in paths if path not in kept and described.can_be_named(path)]
+    if asked:
         job = Job(
             photos=tuple(str(path.absolute()) for path in asked),
             class_name=class_name,
@@ -126,6 +128,15 @@ class _Described:
         self.problem: UserError | None = None
         self.interrupted = False
 
+    def can_be_named(self, path: Path) -> bool:
+        """Return whether a file's name is text, and say if it is not."""
+        shown = shown_name(str(path))
+        if shown != str(path):
+            problem = "its name is not UTF-8 text; rename it"
+            self.rows.append({"photo": shown, "problem": problem})
+            self._say(f"{shown_name(path.name)} is left out: {problem}.", "yellow")
+        return shown == str(path)
+
     def watch(self, paths: dict[str, Path]) -> None:
         """Write each caption of the job as it comes. paths: by their names in the job. Ctrl-C ends
         it; what is written stays."""
@@ -172,7 +183,7 @@ class _Described:
     def report(self, kept: list[Path], as_json: bool) -> int:
         """Print the result. Returns the exit code."""
         done = sum("caption" in row for row in self.rows)
-        report = {"captions": self.rows, "kept": [str(path) for path in kept]}
+        report = {"captions": self.rows, "kept": [shown_name(str(path)) for path in kept]}
         if self.problem is not None:
             report |= self.problem.to_dict()
             line = Text.assemble((self.problem.title, "bold red"), " ", self.problem.remedy)

@@ -9,16 +9,12 @@ from blockskip.runs.run import list_runs
 from blockskip.runs.start_gate import starting
 
 
-def is_training() -> bool:
-    """Return whether a run trains on this machine."""
-    return any(run.worker() is not None for run in list_runs())
-
-
 def start(job: Job, during_training: bool = False) -> None:
     """Start describing photos. Raises UserError if photos are being described already, or if a run
     trains, since both need much memory; during_training: do it all the same."""
     with starting():
-        if is_training() and not during_training:
+        training = any(run.worker() is not None for run in list_runs())
+        if training and not during_training:
             raise WrongState(
                 "A training is running, and describing photos needs memory too.",
                 "Wait until it is done, pause it, or describe them all the same (in the terminal: "

@@ -23,7 +23,7 @@ from blockskip.models.captioners.found import Captioner
 from blockskip.models.captioners.jobs import Job, Progress, ServerChoice
 from blockskip.models.captioners.server import OtherComputer, Server, url_of
 from blockskip.runs import describing
-from blockskip.studio import actions, draft, strings
+from blockskip.studio import actions, draft, run_state, strings
 
 SERVER = "server"  # the choice of a server, among the names of captioners
 REFRESH_S = 5.0
@@ -73,7 +73,7 @@ def state() -> Describing:
         captioner=chosen,
         ready=chosen is not None
         or (choices.captioner == SERVER and bool(server.address and server.model)),
-        training=describing.is_training(),
+        training=run_state.running() is not None,
         models=list(_asked.get("models", ())),
         message=str(_asked.get("message", "")),
         allow=str(_asked.get("allow", "")),

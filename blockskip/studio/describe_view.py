@@ -78,7 +78,7 @@ def _who(state: Describing) -> str:
     if state.captioner is None:
         server = state.choices.server
         return strings.DESCRIBE_BY_SERVER.format(model=server.model, address=server.address)
-    return strings.DESCRIBE_BY.format(title=state.captioner.title, gib=state.captioner.gib())
+    return strings.DESCRIBE_BY.format(title=state.captioner.title, gib=state.captioner.ram_gib())
 
 
 def _choice(state: Describing) -> str:

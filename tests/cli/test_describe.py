@@ -1,7 +1,9 @@
 """`describe` writes captions as training reads them, and overwrites none unasked."""
 
 import json
+import os
 import re
+import sys
 
 import pytest
 from helpers import fake_feed
@@ -109,6 +111,15 @@ def test_what_was_described_before_a_fault_is_kept(call, server, pet):
     assert code == 1 and told["kind"] == "UserError" and len(told["kept"]) == 2 and not err
 
 
+@pytest.mark.skipif(sys.platform in ("win32", "darwin"), reason="names are text there")
+def test_a_name_that_is_no_text_is_said(call, server, pet):
+    os.rename(pet[0], os.fsencode(pet[0].parent) + b"/\xff\xe4.png")
+    code, out, err = call(pet[0].parent, "--captioner", server.address)
+    assert (code, out) == (0, "2 described.") and "left out: its name is not UTF-8 text" in err
+    code, out, _ = call(pet[0].parent, "--captioner", server.address, "--json")
+    assert code == 0 and "rename it" in json.loads(out)["captions"][0]["problem"]
+
+
 def test_a_file_that_comes_meanwhile_is_not_overwritten(call, server, pet):
     def meanwhile(body):
         pet[0].with_suffix(".txt").write_text("mine", encoding="utf-8")
@@ -156,4 +167,11 @@ def test_ctrl_c_keeps_what_is_described(call, pet, server, monkeypatch):
     monkeypatch.setattr("blockskip.cli.describe.time.sleep", interrupt)
     code, out, err = call(pet[0].parent, "--captioner", server.address)
     assert (code, out) == (130, "1 described.") and "1 of 3, 5 s left" in err and stopped
+    assert captions(pet) == ["on a rug", "", ""]
+
+
+def test_a_caption_that_cannot_be_written_is_said(call, server, pet):
+    pet[1].with_suffix(".txt").mkdir()
+    code, out, err = call(pet[0].parent, "--captioner", server.address, "--overwrite")
+    assert code == 1 and out == "1 described." and "photo 2.txt" in err
     assert captions(pet) == ["on a rug", "", ""]

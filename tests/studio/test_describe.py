@@ -5,7 +5,9 @@ import json
 import re
 import socket
 
+import psutil
 import pytest
+from helpers import fake_feed
 from helpers.fake_model_server import ModelServer, saying
 from huggingface_hub import constants
 
@@ -16,6 +18,7 @@ from blockskip.models.captioners import found, jobs, process
 from blockskip.models.captioners.found import Captioner
 from blockskip.models.captioners.jobs import Line
 from blockskip.runs import describing
+from blockskip.runs.run import Run
 from blockskip.studio import click_handlers, describe, describe_view, draft, setup_screen, strings
 
 FOUR_B = Captioner(
@@ -89,11 +92,11 @@ def test_what_is_used_and_what_it_costs_is_told(pet, here, started):
     draft.add(pet)
     page = shown()
     assert (
-        "Krea 2’s own text encoder" in page and "8 GB of RAM" in page and "nothing is sent" in page
+        "Krea 2’s own text encoder" in page and "10 GB of RAM" in page and "nothing is sent" in page
     )
     assert buttons(page).count("describe_with") == 2
     click("describe_with", value="captioner")
-    assert "Photo describer describes them" in shown() and "4 GB of RAM" in shown()
+    assert "Photo describer describes them" in shown() and "6 GB of RAM" in shown()
     draft.save_answers(kind="Guinea Pig", name="Momo")
     click("describe")
     ((job, anyway),) = started
@@ -150,7 +153,8 @@ def test_a_fault_is_told_until_it_is_mended(pet, here, started):
 
 def test_a_training_comes_first_unless_the_user_insists(pet, here, monkeypatch):
     draft.add(pet)
-    monkeypatch.setattr(describing, "is_training", lambda: True)
+    fake_feed.make_run(pet)
+    monkeypatch.setattr(Run, "worker", lambda run: psutil.Process())
     begun = []
     monkeypatch.setattr(jobs, "start", begun.append)
     assert buttons(shown())[0] == "describe_anyway" and strings.DESCRIBE_TRAINING in shown()

@@ -27,10 +27,11 @@ from blockskip.models.sources.tensors import tensor_table
 TOOL, BLIP = "captioner", "blip"  # names of captioners; the others have a model's
 BLIP_HUB_ID = "Salesforce/blip-image-captioning-base"
 ENCODER = "text_encoder"
+WORK_GIB = 2.0  # of RAM beside the weights; 1.8 to 2.1 measured with random ones of 2B and 4B
 _SEEING = ("Qwen3VLModel", "Qwen3VLForConditionalGeneration")  # classes in a pipeline's index
 _VISION = "visual."  # in the names of the vision tower's tensors
 _WEIGHTS = "*.safetensors"
-_SHARE_OF_RAM = 0.6  # that a captioner may take to be chosen: 9 of 16 GB
+_SHARE_OF_RAM = 0.6  # that a captioner may take to be chosen by itself
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,9 +42,9 @@ class Captioner:
     title: str
     weights: int
 
-    def gib(self, number_bytes: int = 2) -> float:
-        """Return the RAM that its weights need in numbers of so many bytes, GiB."""
-        return self.weights * number_bytes / GIB
+    def ram_gib(self, number_bytes: int = 2) -> float:
+        """Return the RAM that it needs with weights of so many bytes, GiB."""
+        return self.weights * number_bytes / GIB + WORK_GIB
 
 
 def captioners() -> list[Captioner]:
@@ -54,9 +55,10 @@ def captioners() -> list[Captioner]:
 
 
 def best(found: Sequence[Captioner]) -> Captioner:
-    """Return the first of some captioners that suits this computer's RAM, else the first."""
+    """Return the first of some captioners that suits this computer's RAM, else the smallest."""
     most_gib = _SHARE_OF_RAM * psutil.virtual_memory().total / GIB
-    return next((one for one in found if one.gib() < most_gib), found[0])
+    smallest = min(found, key=lambda one: one.weights)
+    return next((one for one in found if one.ram_gib() < most_gib), smallest)
 
 
 def find_captioner(name: str = "") -> Captioner:

@@ -133,7 +133,7 @@ def append(line: Line) -> None:
     said = {key: value for key, value in asdict(line).items() if value}
     try:
         with open(results(), "a", encoding="utf-8", newline="\n") as file:
-            file.write(json.dumps(said, ensure_ascii=False) + "\n")
+            file.write(json.dumps(said) + "\n")
     except OSError as error:
         raise files.disk_error(results(), error) from error
 

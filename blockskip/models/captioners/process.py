@@ -28,7 +28,6 @@ from blockskip.models.captioners.server import Server
 
 log = logging.getLogger(__name__)
 SHORT_PX = 1024  # of a photo at least, as it is handed to captioners
-WORK_GIB = 1.2  # of RAM beside the weights: torch, pictures, the words so far
 
 
 def work(job: Job) -> None:
@@ -73,7 +72,7 @@ def _open(job: Job) -> Describe:
 
 
 def _check_ram(chosen: found.Captioner, number_bytes: int) -> None:
-    need, free = chosen.gib(number_bytes) + WORK_GIB, psutil.virtual_memory().available / GIB
+    need, free = chosen.ram_gib(number_bytes), psutil.virtual_memory().available / GIB
     if need > free:
         raise OutOfMemory(
             f"To describe photos, {chosen.title} needs {need:.1f} GB of RAM; {free:.1f} GB are free.",

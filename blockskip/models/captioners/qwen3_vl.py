@@ -45,7 +45,8 @@ _MARKS = ("<|im_start|>", "<|vision_start|>", "<|vision_end|>", _PHOTO, _END, _E
 
 def number_type() -> torch.dtype:
     """Return bfloat16 if this processor computes in it, else float32, which needs twice the RAM."""
-    return torch.bfloat16 if torch.ops.mkldnn._is_mkldnn_bf16_supported() else torch.float32
+    can = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return torch.bfloat16 if can else torch.float32
 
 
 def open_encoder(source: Source) -> Describe:

@@ -141,7 +141,7 @@ def test_without_the_ram_nothing_is_loaded(tmp_path, monkeypatch):
     monkeypatch.setattr(found, "find_captioner", lambda name: big)
     ram = psutil.virtual_memory()._replace(available=9 << 30)
     monkeypatch.setattr(psutil, "virtual_memory", lambda: ram)
-    with pytest.raises(OutOfMemory, match=r"Qwen needs 9\.5 GB of RAM; 9\.0 GB are free"):
+    with pytest.raises(OutOfMemory, match=r"Qwen needs 10\.3 GB of RAM; 9\.0 GB are free"):
         process._check_ram(big, 2)
     process._check_ram(big, 1)
 
