@@ -32,6 +32,7 @@ from blockskip.data.caption_files import Captions, captions_beside
 from blockskip.data.captions import training_caption
 from blockskip.data.subject_boxes import FINDER, Box, write_box
 from blockskip.memory import speed_process
+from blockskip.models.captioners import jobs as descriptions
 from blockskip.runs import control, event_log, failure, folders, run_file
 from blockskip.runs.folders import exists, run_folder, runs_dir
 from blockskip.runs.run_file import FORMAT
@@ -187,7 +188,7 @@ class Run:
         """Start or resume the run in a detached process, and return once it holds the run's lock.
 
         Stops workers that generate pictures of any run, since a card has room for only one model,
-        and a measurement of this computer's speed.
+        a measurement of this computer's speed, and describing photos, which takes RAM.
         Raises UserError if the run is running or done.
         """
         with starting():
@@ -203,6 +204,7 @@ class Run:
             self.lock_path.touch()  # also a worker that dies at once has begun
             log = self.folder / "worker.log"
             speed_process.stop()
+            descriptions.stop("A training began.", "Describe the rest of the photos after it.")
             process = processes.start_holder(WORKER, [str(self.folder)], log)
             if process is None:
                 raise self._running()

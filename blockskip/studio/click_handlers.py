@@ -8,7 +8,15 @@ from dataclasses import dataclass
 from blockskip.core.errors import BadInput
 from blockskip.core.validation import validated
 from blockskip.runs import image_requests
-from blockskip.studio import actions, card_view, draft, model_catalog, pet_search, result_actions
+from blockskip.studio import (
+    actions,
+    card_view,
+    describe,
+    draft,
+    model_catalog,
+    pet_search,
+    result_actions,
+)
 from blockskip.studio.inputs import Click
 
 
@@ -70,6 +78,7 @@ def _mark_all(view: str, click: Click) -> None:
 
 
 def _clear(view: str, click: Click) -> Navigation:
+    describe.stop()
     draft.clear()
     return REFILL
 
@@ -116,7 +125,14 @@ CLICK_HANDLERS: dict[str, Callable[[str, Click], Navigation]] = {
     "mark_all": _staying(_mark_all),
     "unmark_all": _staying(lambda view, click: draft.unmark_all()),
     "find_again": _staying(lambda view, click: pet_search.retry()),
-    "describe": _staying(lambda view, click: model_catalog.describe_photos()),
+    "describe": _staying(lambda view, click: describe.start()),
+    "describe_anyway": _staying(lambda view, click: describe.start(anyway=True)),
+    "describe_stop": _staying(lambda view, click: describe.stop()),
+    "describe_with": _staying(lambda view, click: describe.choose(click.value)),
+    "describe_words": _staying(lambda view, click: describe.ask_for(click.value)),
+    "server_look": _staying(lambda view, click: describe.look_for_models(click.value)),
+    "server_allow": _staying(lambda view, click: describe.look_for_models(click.value, True)),
+    "server_model": _staying(lambda view, click: describe.choose_server_model(click.model)),
     "model": _choose_model,
     "use_comfyui": _use_comfyui,
     "fetch": _staying(lambda view, click: model_catalog.fetch(click.model)),

@@ -17,12 +17,7 @@ from blockskip.studio.pet_search import Search
 
 
 def photos(
-    now: Draft,
-    settings: Settings,
-    can_describe: bool,
-    describing: bool,
-    search: Search,
-    pet: str = "",
+    now: Draft, settings: Settings, can_describe: bool, search: Search, pet: str = ""
 ) -> str:
     """Return the tiles with their remove buttons, the rejected photos, the findings and the advice.
 
@@ -47,7 +42,7 @@ def photos(
         f'{bad}<div class="photos" data-photos="{json_attribute(_for_dialog(now, settings, findings, search))}" '
         f'data-texts="{json_attribute(_dialog_texts(settings, can_describe))}">'
         f'<ul class="tiles">{tiles}</ul>{foot}<p class="hint">{strings.PHOTO_HINT}</p>'
-        f"{_search_status(search, pet)}{_box_buttons(now, search)}{_caption_button(can_describe, describing)}{hint}</div>"
+        f"{_search_status(search, pet)}{_box_buttons(now, search)}{hint}</div>"
     )
 
 
@@ -82,10 +77,11 @@ def _tile(photo: PreparedPhoto, findings: Sequence[photo_checks.Finding]) -> str
     notes = [strings.PHOTO_NOTES[f.kind] for f in findings if f.kind in strings.PHOTO_NOTES]
     badges += f'<span class="tile-note">{" · ".join(notes)}</span>' if notes else ""
     opened = strings.PHOTO_OPEN.format(name=photo.name) + (f". {problems}" if problems else "")
+    words = f'<span class="words">{e(photo.caption)}</span>' if photo.caption else ""
     removed = strings.PHOTO_REMOVE.format(name=photo.name)
     return (
         f'<li><button type="button" class="open" data-open="{e(photo.file)}" aria-label="{e(opened)}">'
-        f'<img src="{source}" alt="" loading="lazy">{_mark(photo)}</button>{badges}'
+        f'<img src="{source}" alt="" loading="lazy">{_mark(photo)}{words}</button>{badges}'
         f'<button type="button" class="remove" data-do="remove" data-file="{e(photo.file)}" '
         f'aria-label="{e(removed)}" title="{e(removed)}">×</button></li>'
     )
@@ -132,17 +128,6 @@ def _box_buttons(now: Draft, search: Search) -> str:
     about = strings.PHOTOS_BOXED_ABOUT.format(count=boxed, total=len(now.photos))
     words = f'<p class="hint">{about}</p>' if boxed else ""
     return f'<div class="marks-row">{buttons}</div>{words}' if buttons or words else ""
-
-
-def _caption_button(can_describe: bool, describing: bool) -> str:
-    """Return a button that starts the captioner, if one is installed."""
-    if describing:
-        return f'<p class="hint" role="status">{strings.DESCRIBING}</p>'
-    return (
-        f'<p class="presses">{action_button("describe", strings.DESCRIBE_ALL)}</p>'
-        if can_describe
-        else ""
-    )
 
 
 @lru_cache(maxsize=4)
