@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from functools import lru_cache
 from pathlib import Path
@@ -112,7 +113,7 @@ def _raise_for_other_kinds(path: Path, head: bytes) -> None:
 def _unfinished(path: Path) -> UserError | None:
     """Return the error of a download that has not ended, by the names that browsers and other
     programs give it."""
-    control = path.with_name(f"{path.name}.aria2").exists()
+    control = os.path.exists(path.with_name(f"{path.name}.aria2"))
     if not control and path.suffix.lower() not in UNFINISHED:
         return None
     return BadFile(

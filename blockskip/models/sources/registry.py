@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -98,7 +99,7 @@ def _restore_source(row: ModelRow, selection: dict) -> Source:
     tokenizers = {name: Path(path) for name, path in selection["tokenizers"].items()}
     folder = Path(selection["folder"]) if selection["folder"] else configs_folder(row)
     for path in (*part_files.values(), *tokenizers.values(), folder):
-        if not path.exists():
+        if not os.path.exists(path):
             raise BadFile(
                 f"{row.title} is no longer where it was: {path} is missing.",
                 "Put it back or attach its drive, or choose again: "
@@ -119,7 +120,7 @@ def comfyui_folders() -> list[Path]:
             Path(folder)
             for folder in files.read_json(_comfyui_file(), dict[str, list[str]])["folders"]
         ]
-        return [folder for folder in folders if folder.is_dir()]
+        return [folder for folder in folders if os.path.isdir(folder)]
     except (OSError, ValueError, KeyError):
         return []
 

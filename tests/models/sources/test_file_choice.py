@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import sys
 
 import pytest
 import torch
@@ -150,3 +151,11 @@ def test_loras_of_others_are_known_by_name_and_must_fit(tmp_path):
     assert chosen.row == row and sources.lora_path(row.name).name.endswith("V1.1.safetensors")
     named = sources.select_model(row, [loras / "a-style.safetensors"])
     assert sources.lora_path(row.name) == named.lora == loras / "a-style.safetensors"
+    for version in ("V2.0-bf16", "V3.0"):
+        save_file(fits, loras / f"Qwen-Image-Lightning-8steps-{version}.safetensors")
+    named = sources.select_model(row, [tmp_path / "ComfyUI"])
+    assert named.lora.name == row.files[0], "of several versions, the one of the row's numbers"
+    if sys.platform != "win32":
+        loras.rename(tmp_path / "elsewhere")
+        loras.symlink_to(tmp_path / "elsewhere")  # which ComfyUI follows
+        assert sources.select_model(row, [tmp_path / "ComfyUI"]).lora.name == row.files[0]
