@@ -204,10 +204,11 @@ def weight_files(root: Path) -> Iterator[Path]:
         yield from files_below(_model_folders(root), _SUFFIXES)
         return
     try:
-        names = sorted(os.listdir(root))
+        paths = [root / name for name in sorted(os.listdir(root))]
     except OSError as error:
         raise files.read_error(error, root) from error
-    yield from (root / name for name in names if name.lower().endswith(_SUFFIXES))
+    named = (path for path in paths if path.name.lower().endswith(_SUFFIXES))
+    yield from (path for path in named if not os.path.isdir(path))
 
 
 def base_folders(folder: Path) -> list[Path]:

@@ -43,7 +43,7 @@ def files_below(folders: Iterable[Path], suffixes: tuple[str, ...]) -> Iterator[
     """Yield the files with these endings (in lower case) in these folders and below, once each,
     following links as ComfyUI does. Folders that may not be read are passed over."""
     visited: set[str] = set()
-    for folder in folders:
+    for folder in filter(os.path.isdir, folders):
         for current, subfolders, names in os.walk(folder, followlinks=True):
             if os.path.realpath(current) in visited:
                 subfolders.clear()  # a link to a parent would recurse for ever

@@ -30,7 +30,7 @@ from blockskip.models.sources.entry import (
     TensorEntry,
     is_packed,
 )
-from blockskip.models.sources.file_kinds import PICKLES, read_table
+from blockskip.models.sources.file_kinds import PICKLES, cached_table
 
 if TYPE_CHECKING:  # torch is imported only to read weights, so `blockskip models` starts fast
     import torch
@@ -141,7 +141,7 @@ def tensor_table(paths: Iterable[Path]) -> dict[str, TensorEntry]:
             stat = path.stat()
         except OSError as error:
             raise BadFile(f"{path} cannot be opened.", "Put it back, or choose another.") from error
-        is_gguf, entries = read_table(path, stat.st_size, stat.st_mtime_ns)
+        is_gguf, entries = cached_table(path, stat.st_size, stat.st_mtime_ns)
         for key, entry in entries.items():
             extent = entry["start"], entry["stop"]
             shape = tuple(entry["shape"])

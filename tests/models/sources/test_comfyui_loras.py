@@ -250,6 +250,7 @@ def test_a_copy_that_another_file_hides_is_made_again(home, lora):
         "",
         "x: \xff\xfe",
         "x:\n  loras: 3",
+        'x:\n  base_path: "a\\0b"\n  loras: loras',
     ],
 )
 def test_a_broken_file_leaves_the_usual_folder(home, lora, content):
