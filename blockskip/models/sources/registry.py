@@ -57,6 +57,15 @@ def find_model(row: ModelRow) -> Source:
     )
 
 
+def has_folder(row: ModelRow) -> bool:
+    """Return whether a model was downloaded whole, or a folder of it chosen that is still there."""
+    if (choice := selections().get(row.name)) is not None:
+        return bool(choice["folder"]) and os.path.isdir(choice["folder"])
+    with suppress(UserError):
+        return hub.downloaded(row) is not None
+    return False
+
+
 def lora_path(name: str) -> Path:
     """Return the file of a LoRA of others, by its row's name. Raises UserError if it is not on this machine."""
     return find_model(presets.model_row(name)).lora

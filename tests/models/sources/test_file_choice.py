@@ -159,3 +159,20 @@ def test_loras_of_others_are_known_by_name_and_must_fit(tmp_path):
         loras.rename(tmp_path / "elsewhere")
         loras.symlink_to(tmp_path / "elsewhere")  # which ComfyUI follows
         assert sources.select_model(row, [tmp_path / "ComfyUI"]).lora.name == row.files[0]
+
+
+def test_a_model_that_was_downloaded_stays_when_comfyui_is_named(comfy, parts, tmp_path):
+    """ComfyUI is also named for the LoRAs; a worse file there would stop runs that were begun."""
+    (comfy / "models/diffusion_models/flux1-dev.safetensors").unlink()
+    write_gguf(comfy / "models/diffusion_models/flux1-dev-Q4_0.gguf", parts["transformer"], "Q4_0")
+    row, folder = presets.model_row("demo"), tmp_path / "downloaded"
+    shutil.copytree(DEMO, folder)
+    before = sources.select_model(row, [folder]).fingerprint()
+    (used,) = sources.select_comfyui(comfy)
+    assert used.folder == folder and sources.find_model(row).fingerprint() == before
+    assert sources.comfyui_root() == comfy
+    assert sources.select_model(row, [comfy]).files, "unless it is asked for by name"
+    sources.select_model(row, [folder])
+    shutil.rmtree(folder)
+    (used,) = sources.select_comfyui(comfy)
+    assert used.files["transformer"].name == "flux1-dev-Q4_0.gguf" and used == sources.find_model(row)
