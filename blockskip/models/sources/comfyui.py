@@ -165,6 +165,8 @@ def _choices(
         if choices[part].best is None:
             look = check and partial(_check_file, row, configs, part, check)
             choices[part] = choose_file(source, part, folder_files, explicit=False, check=look)
+        if choices[part].best is None:
+            check = None  # the model is not whole: the rest need not be looked at closely
     return choices
 
 
