@@ -80,7 +80,7 @@ def use_comfyui(folder: str) -> None:
         ready = [o for o in sources.list_models() if o.state == "ready" and not o.demo]
         found = "; ".join(f"{offer.title}: {offer.where}" for offer in ready)
         _messages["comfyui"] = " ".join([found, *unreadable])
-        if ready and draft.load().answers.get("model") not in (offer.model for offer in ready):
+        if ready and draft.load().answers.get("model") not in [offer.model for offer in ready]:
             draft.save_answers(model=ready[0].model)
     except UserError as error:
         _messages["comfyui"] = f"{error.title} {error.remedy}"

@@ -92,7 +92,7 @@ def copy_to_comfyui(file: Path, stem: str) -> ComfyuiLora:
                 return ComfyuiLora(path, name)
     try:
         names = [*listed, *(os.listdir(folder) if os.path.isdir(folder) else ())]
-        taken = {Path(name).stem for name in names if name.endswith(file.suffix)}
+        taken = {Path(name).stem for name in names if name.lower().endswith(file.suffix)}
         target = folder / f"{unused_name(stem, taken)}{file.suffix}"
         with open(file, "rb") as source:
             files.write_parts(target, iter(lambda: source.read(_CHUNK), b""))
