@@ -83,6 +83,12 @@ def fetch(row: ModelRow, progress: hub.Progress = lambda *_: None) -> Source:
 def select_model(row: ModelRow, paths: Sequence[Path]) -> Source:
     """Select a folder in diffusers' layout, a ComfyUI folder or single files as a model's source.
     Raises UserError if a part is missing."""
+    source = _checked_source(row, paths)
+    registry.save_selection(row, source)
+    return source
+
+
+def _checked_source(row: ModelRow, paths: Sequence[Path]) -> Source:
     paths = [files.user_path(path).resolve() for path in paths]
     if row.files:
         source = comfyui.lora_from_files(row, paths, check_model)
@@ -91,14 +97,15 @@ def select_model(row: ModelRow, paths: Sequence[Path]) -> Source:
     else:
         source = comfyui.source_from_files(row, paths, _check_part)
     check_model(source)
-    registry.save_selection(row, source)
     return source
 
 
 def select_comfyui(
     *folders: Path, missing: Callable[[UserError], object] = lambda error: None
 ) -> list[Source]:
-    """Select these ComfyUI folders as the source of every model that they hold completely.
+    """Select these ComfyUI folders as the source of every model that they hold completely, and
+    return what is used of these. A model that was downloaded, or chosen as a folder, stays: its
+    files may be better, and runs were begun on them.
 
     folders: one folder, or separate folders of the models and the program. missing: called with
     what is wrong with each other model of which there is a transformer. Raises UserError about the
@@ -113,7 +120,12 @@ def select_comfyui(
         if not (row.files or comfyui.is_read_from_files(row)):
             continue
         try:
-            selected.append(select_model(row, folders))
+            source = _checked_source(row, folders)
+            if registry.has_folder(row):
+                source = find_model(row)
+            else:
+                registry.save_selection(row, source)
+            selected.append(source)
         except UserError as error:
             if not row.demo and not row.sibling_of:  # which are not expected in every ComfyUI
                 problems.append(error)

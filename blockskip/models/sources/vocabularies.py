@@ -5,6 +5,7 @@ ComfyUI's program brings them. They are also in every model that transformers ha
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,13 +114,12 @@ def _holders(part: str, wanted: Vocabulary, folders: Sequence[Path]) -> Iterator
         yield from _complete(wanted, folder / wanted.folder)
     name = wanted.repository.replace("/", "--")
     snapshots = _hub_cache() / f"models--{name}" / "snapshots"
-    if snapshots.is_dir():
-        yield from _complete(wanted, *sorted(snapshots.iterdir()))
+    yield from _complete(wanted, *sorted(snapshots.glob("*")))
 
 
 def _complete(wanted: Vocabulary, *folders: Path) -> Iterator[Path]:
     for folder in folders:
-        if any(all((folder / file).exists() for file in files) for files in wanted.files):
+        if any(all(os.path.exists(folder / file) for file in files) for files in wanted.files):
             yield folder
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import shutil
+import sys
 
 import pytest
 import torch
@@ -150,3 +151,28 @@ def test_loras_of_others_are_known_by_name_and_must_fit(tmp_path):
     assert chosen.row == row and sources.lora_path(row.name).name.endswith("V1.1.safetensors")
     named = sources.select_model(row, [loras / "a-style.safetensors"])
     assert sources.lora_path(row.name) == named.lora == loras / "a-style.safetensors"
+    for version in ("V2.0-bf16", "V3.0"):
+        save_file(fits, loras / f"Qwen-Image-Lightning-8steps-{version}.safetensors")
+    named = sources.select_model(row, [tmp_path / "ComfyUI"])
+    assert named.lora.name == row.files[0], "of several versions, the one of the row's numbers"
+    if sys.platform != "win32":
+        loras.rename(tmp_path / "elsewhere")
+        loras.symlink_to(tmp_path / "elsewhere")  # which ComfyUI follows
+        assert sources.select_model(row, [tmp_path / "ComfyUI"]).lora.name == row.files[0]
+
+
+def test_a_model_that_was_downloaded_stays_when_comfyui_is_named(comfy, parts, tmp_path):
+    """ComfyUI is also named for the LoRAs; a worse file there would stop runs that were begun."""
+    (comfy / "models/diffusion_models/flux1-dev.safetensors").unlink()
+    write_gguf(comfy / "models/diffusion_models/flux1-dev-Q4_0.gguf", parts["transformer"], "Q4_0")
+    row, folder = presets.model_row("demo"), tmp_path / "downloaded"
+    shutil.copytree(DEMO, folder)
+    before = sources.select_model(row, [folder]).fingerprint()
+    (used,) = sources.select_comfyui(comfy)
+    assert used.folder == folder and sources.find_model(row).fingerprint() == before
+    assert sources.comfyui_root() == comfy
+    assert sources.select_model(row, [comfy]).files, "unless it is asked for by name"
+    sources.select_model(row, [folder])
+    shutil.rmtree(folder)
+    (used,) = sources.select_comfyui(comfy)
+    assert used.files["transformer"].name == "flux1-dev-Q4_0.gguf" and used == sources.find_model(row)
