@@ -187,9 +187,8 @@ class Run:
     def start(self) -> subprocess.Popen:
         """Start or resume the run in a detached process, and return once it holds the run's lock.
 
-        Stops workers that generate pictures of any run, since a card has room for only one model,
-        a measurement of this computer's speed, and describing photos, which takes RAM.
-        Raises UserError if the run is running or done.
+        Stops what needs the card or RAM: workers that generate pictures of any run, a measurement
+        of speed, and describing photos. Raises UserError if the run is running or done.
         """
         with starting():
             info, state = self.info(), self.state()
@@ -273,12 +272,12 @@ def create_run(
     """Create the folder of a new run, and copy its photos with their boxes into it. Their captions
     are completed by the trigger (data/captions.py) and written beside the copies.
 
-    frames: boxes that were found, for photos without a box file. name: a name in the data folder, a path, or "" for a name from trigger, class and date. Raises
-    UserError if the name is taken or the disk is full.
+    frames: boxes that were found, for photos without a box file. name: a name in the data folder, a
+    path, or "" for a name from trigger, class and date. Raises UserError if the name is taken or
+    the disk is full.
     """
     started = datetime.datetime.now().astimezone()
-    wanted = name or str(runs_dir() / folders.automatic_name(settings, started))
-    folder = run_folder(wanted)
+    folder = run_folder(name or str(runs_dir() / folders.automatic_name(settings, started)))
     if name:
         folders.check_new(name)
     make_data_dir()
