@@ -175,4 +175,6 @@ def test_a_model_that_was_downloaded_stays_when_comfyui_is_named(comfy, parts, t
     sources.select_model(row, [folder])
     shutil.rmtree(folder)
     (used,) = sources.select_comfyui(comfy)
-    assert used.files["transformer"].name == "flux1-dev-Q4_0.gguf" and used == sources.find_model(row)
+    assert used.files["transformer"].name == "flux1-dev-Q4_0.gguf" and used == sources.find_model(
+        row
+    )
