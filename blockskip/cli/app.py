@@ -64,6 +64,7 @@ def train(
     prior: options.Prior = None,
     seed: options.Seed = 0,
     caption: options.Caption = "",
+    frames: options.Frames = "auto",
     preview_every: options.PreviewEvery = None,
     preview_images: options.PreviewImages = None,
     preview_speed: options.PreviewSpeed = None,
@@ -108,7 +109,7 @@ def train(
         training_adapter="" if adapter == "none" else None,
         device=device,
     )
-    raise typer.Exit(_train(settings, paths, out, as_json))
+    raise typer.Exit(_train(settings, paths, out, as_json, frames == "auto"))
 
 
 def _caption_with_trigger(caption: str, trigger: str, class_name: str) -> str:
@@ -138,11 +139,13 @@ def _chosen_photos(photos: list[Path] | None, demo: bool) -> tuple[list[Path], s
     return find_photos(photos), ""
 
 
-def _train(settings: Settings, paths: list[Path], out: str, as_json: bool) -> int:
-    """Create a run, start it and show its progress. Returns the exit code.
+def _train(settings: Settings, paths: list[Path], out: str, as_json: bool, framed: bool) -> int:
+    """Create a run, start it and show its progress. Returns the exit code. framed: whether to look
+    for the pet where a photo has no frame.
 
     Raises UserError before creating a run if the model or the photos are unusable.
     """
+    from blockskip.cli.frames import found_frames
     from blockskip.cli.progress import watch_run
     from blockskip.data.captions import notes
     from blockskip.data.photos import read_photos
@@ -153,7 +156,7 @@ def _train(settings: Settings, paths: list[Path], out: str, as_json: bool) -> in
     left_out = [f"{rejected.name} is left out: {rejected.reason}." for rejected in bad]
     for note in left_out + notes(used, settings):
         console.print(Text(note, style="yellow"))
-    run = create_run(settings, used, out)
+    run = create_run(settings, used, out, found_frames(used, settings) if framed else {})
     return watch_run(run, start=True, as_json=as_json)
 
 

@@ -15,7 +15,7 @@ import secrets
 import shutil
 import subprocess
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from blockskip.core.paths import make_data_dir
 from blockskip.core.settings import Settings, settings_to_dict
 from blockskip.data.caption_files import Captions, captions_beside
 from blockskip.data.captions import training_caption
+from blockskip.data.subject_boxes import FINDER, Box, write_box
 from blockskip.memory import speed_process
 from blockskip.models.captioners import jobs as descriptions
 from blockskip.runs import control, event_log, failure, folders, run_file
@@ -201,10 +202,9 @@ class Run:
                 )
             files.remove(self.control_path)
             self.lock_path.touch()  # also a worker that dies at once has begun
-            log = self.folder / "worker.log"
             speed_process.stop()
             descriptions.stop("A training began.", "Describe the rest of the photos after it.")
-            process = processes.start_holder(WORKER, [str(self.folder)], log)
+            process = processes.start_holder(WORKER, [str(self.folder)], self.folder / "worker.log")
             if process is None:
                 raise self._running()
             for run in [self, *list_runs()]:  # new ones see this worker and wait
@@ -266,11 +266,13 @@ class Run:
         return files.folder_size(self.folder)
 
 
-def create_run(settings: Settings, photos: list[Path], name: str = "") -> Run:
+def create_run(
+    settings: Settings, photos: list[Path], name: str = "", frames: Mapping[Path, Box] | None = None
+) -> Run:
     """Create the folder of a new run, and copy its photos with their boxes into it. Their captions
     are completed by the trigger (data/captions.py) and written beside the copies.
 
-    name: a name in the data folder, a path, or "" for a name from trigger, class and date. Raises
+    frames: boxes that were found, for photos without a box file. name: a name in the data folder, a path, or "" for a name from trigger, class and date. Raises
     UserError if the name is taken or the disk is full.
     """
     started = datetime.datetime.now().astimezone()
@@ -281,18 +283,24 @@ def create_run(settings: Settings, photos: list[Path], name: str = "") -> Run:
     make_data_dir()
     try:
         with files.temporary_folder(folder.with_name(f"run-{secrets.token_hex(4)}")) as unfinished:
-            _fill(Run(unfinished), settings, photos, started)
+            _fill(Run(unfinished), settings, photos, started, frames or {})
             return Run(folders.claim(unfinished, folder, automatic=not name))
     except OSError as error:
         raise files.disk_error(folder, error) from error
 
 
-def _fill(run: Run, settings: Settings, photos: list[Path], started: datetime.datetime) -> None:
+def _fill(
+    run: Run,
+    settings: Settings,
+    photos: list[Path],
+    started: datetime.datetime,
+    frames: Mapping[Path, Box],
+) -> None:
     """Write a new run's files. Raises OSError, UserError."""
     captions = captions_beside(photos)
     run.photos_dir.mkdir(parents=True)
     for index, photo in enumerate(photos):
-        _copy_photo(photo, run.photos_dir, index, settings, captions)
+        _copy_photo(photo, run.photos_dir, index, settings, captions, frames.get(photo))
     run.write_info(
         {
             "format": FORMAT,
@@ -304,7 +312,7 @@ def _fill(run: Run, settings: Settings, photos: list[Path], started: datetime.da
 
 
 def _copy_photo(
-    photo: Path, folder: Path, index: int, settings: Settings, captions: Captions
+    photo: Path, folder: Path, index: int, settings: Settings, captions: Captions, frame: Box | None
 ) -> None:
     """Copy a photo, its completed caption and its box under a name that begins with its number."""
     suffix = photo.suffix.lower() if photo.suffix[1:].isalnum() and photo.suffix.isascii() else ""
@@ -313,6 +321,8 @@ def _copy_photo(
     shutil.copyfile(photo, target)
     if photo.with_suffix(".box.json").exists():
         shutil.copyfile(photo.with_suffix(".box.json"), target.with_suffix(".box.json"))
+    elif frame is not None:
+        write_box(target, frame, FINDER)
     if text := captions.of(photo):
         text = training_caption(text, settings.trigger, settings.class_name)
         files.write_text(target.with_suffix(".txt"), text + "\n")

@@ -18,6 +18,7 @@ from blockskip.studio import (
     measuring,
     model_catalog,
     model_view,
+    pet_search,
     photo_view,
     plan_view,
     plans,
@@ -37,11 +38,12 @@ def parts() -> tuple[dict[str, dict], draft.Draft]:
     row = presets.model_row(answers["model"])
     settings = planned.settings if isinstance(planned, Plan) else Settings(model=row.name)
     trigger, kind = actions.trigger_word(answers["name"]), actions.class_word(answers["kind"])
+    search, saved = pet_search.update(saved, row.name, kind or "pet")
     train = strings.TRAIN
     if isinstance(planned, Plan) and saved.photos:
         train = strings.TRAIN_STEPS.format(steps=settings.steps)
     parts = {
-        "photos": photo_view.photos(saved, settings, captions.ready),
+        "photos": photo_view.photos(saved, settings, captions.ready, search, answers["name"]),
         "describe": describe_view.captions(saved, captions),
         "models": model_view.models(models, row.name),
         "wording": _wording(trigger, kind or "pet"),

@@ -157,7 +157,7 @@ def test_any_end_is_a_sentence(tmp_path, monkeypatch, error, told):
         raise error
 
     monkeypatch.setattr(process, "work", fail)
-    monkeypatch.setattr(processes, "lower_priority", lambda: None)
+    monkeypatch.setattr(processes, "lower_priority", lambda nice: None)
     monkeypatch.setattr(os, "dup2", lambda *_: None)
     assert process.main(str(asked)) == 1
     now = jobs.progress()
