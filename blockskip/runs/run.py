@@ -201,10 +201,9 @@ class Run:
                 )
             files.remove(self.control_path)
             self.lock_path.touch()  # also a worker that dies at once has begun
-            log = self.folder / "worker.log"
             speed_process.stop()
             descriptions.stop("A training began.", "Describe the rest of the photos after it.")
-            process = processes.start_holder(WORKER, [str(self.folder)], log)
+            process = processes.start_holder(WORKER, [str(self.folder)], self.folder / "worker.log")
             if process is None:
                 raise self._running()
             for run in [self, *list_runs()]:  # new ones see this worker and wait

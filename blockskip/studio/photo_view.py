@@ -17,7 +17,11 @@ from blockskip.studio.pet_search import Search
 
 
 def photos(
-    now: Draft, settings: Settings, can_describe: bool, search: Search, pet: str = ""
+    now: Draft,
+    settings: Settings,
+    can_describe: bool,
+    search: Search,
+    pet: str = "",
 ) -> str:
     """Return the tiles with their remove buttons, the rejected photos, the findings and the advice.
 

@@ -1,7 +1,7 @@
 """The process that describes photos (jobs.py), started as `python -m
 blockskip.models.captioners.process FILE` with the job in FILE.
 
-It works on the processor, below everything else. A starting training ends it. It does not import
+It works on the processor, at low priority. A starting training ends it. It does not import
 torch until it holds its lock, nor at all for a server.
 """
 
@@ -87,7 +87,7 @@ def main(asked: str) -> int:
     with processes.holding(lock(), partial(_take, Path(asked))) as ours:
         if not ours:
             return 0
-        processes.lower_priority(5)
+        processes.lower_priority(10)
         try:
             with keep_awake():
                 work(files.read_json(folder() / "job.json", Job))

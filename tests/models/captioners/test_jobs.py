@@ -37,7 +37,7 @@ def server():
 
 def until(true):
     """Wait for something that another process does."""
-    deadline = time.monotonic() + 100
+    deadline = time.monotonic() + 240
     while not (said := true()):
         assert time.monotonic() < deadline
         time.sleep(0.02)
