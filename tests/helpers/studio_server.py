@@ -1,5 +1,5 @@
 """Run a studio in its own process, as a user starts it, and log every address it connects to. Free
-disk space is frozen at its initial value, so that other programs' writes do not matter."""
+disk space and RAM are frozen at their initial values, so that other programs do not matter."""
 
 from __future__ import annotations
 
@@ -33,6 +33,9 @@ def audit(event, args):
     elif event == "socket.getaddrinfo":
         log.write(str(args[0]) + "\\n")
 sys.addaudithook(audit)
+from blockskip.memory import monitor
+free_ram = monitor.free_ram_gib()
+monitor.free_ram_gib = lambda: free_ram
 from blockskip.studio.app import main
 sys.exit(main(port=int(sys.argv[1]), browser=False, data_dir=sys.argv[2]))
 """
