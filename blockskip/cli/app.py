@@ -17,6 +17,7 @@ from rich.text import Text
 from blockskip.cli import options
 from blockskip.cli.errors import console, exit_code_of
 from blockskip.cli.lab import lab
+from blockskip.cli.likeness import likeness_
 from blockskip.cli.models import models, plan
 from blockskip.cli.results import export, preview
 from blockskip.core import presets
@@ -68,6 +69,7 @@ def train(
     preview_speed: options.PreviewSpeed = None,
     pictures: options.Pictures = "auto",
     adapter: options.Adapter = "auto",
+    hold_out: options.HoldOut = "auto",
     device: options.Device = "auto",
     out: Annotated[str, typer.Option(help="Name or folder of the new run.")] = "",
     as_json: Json = False,
@@ -107,7 +109,7 @@ def train(
         training_adapter="" if adapter == "none" else None,
         device=device,
     )
-    raise typer.Exit(_train(settings, paths, out, as_json))
+    raise typer.Exit(_train(settings, paths, out, as_json, hold_out))
 
 
 def _caption_with_trigger(caption: str, trigger: str, class_name: str) -> str:
@@ -137,22 +139,25 @@ def _chosen_photos(photos: list[Path] | None, demo: bool) -> tuple[list[Path], s
     return find_photos(photos), ""
 
 
-def _train(settings: Settings, paths: list[Path], out: str, as_json: bool) -> int:
-    """Create a run, start it and show its progress. Returns the exit code.
+def _train(settings: Settings, paths: list[Path], out: str, as_json: bool, held_out: str) -> int:
+    """Create a run, start it and show its progress. Returns the exit code. held_out: how many
+    photos, or “auto”.
 
     Raises UserError before creating a run if the model or the photos are unusable.
     """
     from blockskip.cli.progress import watch_run
     from blockskip.data.captions import notes
     from blockskip.data.photos import read_photos
+    from blockskip.runs import hold_out
 
     sources.find_model(presets.model_row(settings.model))
     good, bad = read_photos(paths, settings.subject_caption)
     used = [photo.path for photo in good]
     left_out = [f"{rejected.name} is left out: {rejected.reason}." for rejected in bad]
-    for note in left_out + notes(used, settings):
+    unseen = hold_out.chosen(used, settings, None if held_out == "auto" else int(held_out))
+    for note in left_out + notes(used, settings) + hold_out.notes(unseen):
         console.print(Text(note, style="yellow"))
-    run = create_run(settings, used, out)
+    run = create_run(settings, used, out, unseen)
     return watch_run(run, start=True, as_json=as_json)
 
 
@@ -223,6 +228,7 @@ def _run_row(run: Run) -> dict:
 
 app.command()(preview)
 app.command()(export)
+app.command(name="likeness")(likeness_)
 app.command()(models)
 app.command()(plan)
 

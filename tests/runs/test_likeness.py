@@ -14,7 +14,8 @@ from blockskip.lab.demo_world.render import render
 from blockskip.lab.demo_world.subjects import DEMO_SUBJECTS, demo_photos
 from blockskip.lab.demo_world.world import Pet, random_scene
 from blockskip.runs import image_requests, likeness, likeness_measure
-from blockskip.runs.likeness import StepLikeness, report
+from blockskip.runs.likeness_rules import report
+from blockskip.runs.likeness_types import THRESHOLD, StepLikeness
 from blockskip.runs.run import Run
 
 SUBJECT = DEMO_SUBJECTS[0]
@@ -91,8 +92,8 @@ def test_the_judge_tells_pets_and_places_apart(run):
     rows = report(likeness_measure.measure_steps(run, []), [10, 20])
     before, good, spoilt = (rows["by_step"][step] for step in (0, 10, 20))
     assert before["subject"] < 0.5 < 0.85 < good["subject"]
-    assert good["class_word"] < likeness.THRESHOLD < 0.85 < spoilt["class_word"]
-    assert (good["places_obeyed"], spoilt["places_obeyed"]) == ([1, 1], [0, 1])
+    assert good["class_word"] < THRESHOLD < 0.85 < spoilt["class_word"]
+    assert (good["places_obeyed"], spoilt["places_obeyed"]) == ((1, 1), (0, 1))
     assert (rows["best_step"], rows["overlearnt_from"]) == (10, 20)
 
 
