@@ -203,8 +203,8 @@ window.blockskip = (() => {
     const set = next => { edges = next; changed = true; draw(); crops(); };
     const save = () => {
       const photo = all[at];
-      const said = {do: 'photo', file: photo.file, box: edges};
-      // sent only if changed: the captioner may have written one since the dialog opened
+      // what was not changed stays: meanwhile the pet may have been found, or the photo described
+      const said = {do: 'photo', file: photo.file, box: edges, frame_kept: !changed};
       if (caption.value !== photo.caption) said.caption = caption.value;
       if (changed || 'caption' in said) {
         Object.assign(photo, {caption: caption.value, box: edges});

@@ -64,6 +64,7 @@ def train(
     prior: options.Prior = None,
     seed: options.Seed = 0,
     caption: options.Caption = "",
+    frames: options.Frames = "auto",
     preview_every: options.PreviewEvery = None,
     preview_images: options.PreviewImages = None,
     preview_speed: options.PreviewSpeed = None,
@@ -109,7 +110,8 @@ def train(
         training_adapter="" if adapter == "none" else None,
         device=device,
     )
-    raise typer.Exit(_train(settings, paths, out, as_json, hold_out))
+    number = None if hold_out == "auto" else int(hold_out)
+    raise typer.Exit(_train(settings, paths, out, as_json, frames == "auto", number))
 
 
 def _caption_with_trigger(caption: str, trigger: str, class_name: str) -> str:
@@ -139,12 +141,20 @@ def _chosen_photos(photos: list[Path] | None, demo: bool) -> tuple[list[Path], s
     return find_photos(photos), ""
 
 
-def _train(settings: Settings, paths: list[Path], out: str, as_json: bool, held_out: str) -> int:
-    """Create a run, start it and show its progress. Returns the exit code. held_out: how many
-    photos, or “auto”.
+def _train(
+    settings: Settings,
+    paths: list[Path],
+    out: str,
+    as_json: bool,
+    framed: bool,
+    held_out: int | None,
+) -> int:
+    """Create a run, start it and show its progress. Returns the exit code. framed: whether to look
+    for the pet where a photo has no frame. held_out: how many photos, None for the usual rule.
 
     Raises UserError before creating a run if the model or the photos are unusable.
     """
+    from blockskip.cli.frames import found_frames
     from blockskip.cli.progress import watch_run
     from blockskip.data.captions import notes
     from blockskip.data.photos import read_photos
@@ -154,10 +164,13 @@ def _train(settings: Settings, paths: list[Path], out: str, as_json: bool, held_
     good, bad = read_photos(paths, settings.subject_caption)
     used = [photo.path for photo in good]
     left_out = [f"{rejected.name} is left out: {rejected.reason}." for rejected in bad]
-    unseen = hold_out.chosen(used, settings, None if held_out == "auto" else int(held_out))
-    for note in left_out + notes(used, settings) + hold_out.notes(unseen):
+    for note in left_out + notes(used, settings):
         console.print(Text(note, style="yellow"))
-    run = create_run(settings, used, out, unseen)
+    frames = found_frames(used, settings) if framed else {}
+    unseen = hold_out.chosen(used, settings, held_out, frames)
+    for note in hold_out.notes(unseen):
+        console.print(Text(note, style="yellow"))
+    run = create_run(settings, used, out, frames, unseen)
     return watch_run(run, start=True, as_json=as_json)
 
 

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from blockskip.cli import options
 from blockskip.cli.progress import watch_run
-from blockskip.core import files, presets
+from blockskip.core import files, presets, processes
 from blockskip.core.output import Json, print_result
 from blockskip.core.output_files import check_output
 from blockskip.core.paths import ASSETS
@@ -74,7 +74,7 @@ def ablate(
     resumed at any time."""
     from blockskip.lab.ablation import ablate as lab_ablate
 
-    lab_ablate.lower_priority()
+    processes.lower_priority()
     plan = lab_ablate.Plan(
         work=work,
         groups=tuple(words(table)),
@@ -119,12 +119,11 @@ def select(
     as_json: Json = False,
 ) -> None:
     """Find the blocks that can be skipped, by removing the LoRA or the text span by span."""
-    from blockskip.lab.ablation import ablate as lab_ablate
     from blockskip.lab.evaluation.embedders import DINO
     from blockskip.lab.selection import probe as selection
     from blockskip.lab.selection import report as selection_report
 
-    lab_ablate.lower_priority()
+    processes.lower_priority()
     plan = selection.Plan(
         work=work,
         train=lambda run: watch_run(run, start=run.worker() is None),

@@ -259,6 +259,10 @@ TotalSteps = Annotated[
 Seed = Annotated[
     int, typer.Option(help="Seed of all random numbers.", callback=checked(settings.Seed))
 ]
+Frames = Annotated[
+    Literal["auto", "none"],
+    typer.Option(help="Frames around the pet where a photo has none: found if the finder is here."),
+]
 Caption = Annotated[
     str, typer.Option(help="Caption of photos without a .txt.", callback=parse_words)
 ]

@@ -1,8 +1,9 @@
 """Checks of a photo set: the defects of each photo, and what the set lacks.
 
 Thresholds were chosen on the demo photos, pictures of the demo world and real photographs, degraded
-step by step. The comment at each threshold gives the values measured on either side. The checks
-cannot know whether the pet is in a photo at all, or which side of it is visible.
+step by step. The comment at each threshold gives the values measured on either side. Whether the pet is in a
+photo at all, and with whom, is known only where a detector looked (data/sightings.py). Which side of
+it is visible is not known.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from blockskip.data.photo_features import GRID, HASH_CELLS, LOOK_PX, Features, features
+from blockskip.data.sightings import Sighting
 from blockskip.data.subject_boxes import Box, read_box
 
 FEWEST, MOST = 4, 20  # recommended number of photos
@@ -48,8 +50,8 @@ _VIEWS = "the face from close, the whole body from the side, from behind, lying 
 
 @dataclass(frozen=True)
 class Finding:
-    """One remark on one photo. kind: small | blurred | white | dark | twin | strip | cut | speck.
-    text: the problem and its remedy. level: warning (harmful) | hint (another photo would teach
+    """One remark on one photo. kind: small | blurred | white | dark | twin | strip | cut | speck, and
+    lost | other | several | people. text: the problem and its remedy. level: warning (harmful) | hint (another photo would teach
     more)."""
 
     kind: str
@@ -77,10 +79,12 @@ def findings(
     boxes: Mapping[str, Box | None],
     least_px: int,
     names: Mapping[str, str] | None = None,
+    sightings: Mapping[str, Sighting] | None = None,
 ) -> dict[str, list[Finding]]:
     """Return the findings of each photo, worst first, [] for a good one.
 
-    All mappings share the photos' keys. `names` holds the file names that the user knows.
+    All mappings share the photos' keys. `names` holds the file names that the user knows,
+    `sightings` what was seen in the photos that a detector looked at.
     """
     twins = _twins(features)
     by_photo = {}
@@ -89,6 +93,8 @@ def findings(
         remarks = [look(photo, box, least_px) for look in _LOOKS]
         if key in twins:
             remarks.append(_twin((names or {}).get(twins[key], twins[key])))
+        if sightings and key in sightings:
+            remarks += sighted(sightings[key], box)
         by_photo[key] = sorted(filter(None, remarks), key=lambda f: f.level != "warning")
     return by_photo
 
@@ -211,6 +217,33 @@ def _speck(photo: Features, box: Box | None, least_px: int) -> Finding | None:
         "A closer photo teaches more.",
         "hint",
     )
+
+
+def sighted(seen: Sighting, box: Box | None) -> list[Finding]:
+    """Return the findings on who is in a photo. box: the pet's frame, drawn by anyone."""
+    remarks = []
+    if seen.can_be_found and seen.frame is None and box is None:
+        text = (
+            f"No {seen.kind} was found here. If it is in the photo, draw its frame; if not, leave the "
+            "photo out."
+        )
+        remarks.append(Finding("lost", text))
+    if seen.taken_for:
+        text = f"Seen as “{seen.taken_for}”, not as “{seen.kind}”: please check the frame."
+        remarks.append(Finding("other", text, "hint"))
+    if seen.count > 1:
+        text = (
+            f"{seen.count} animals of its kind are here, and the other would be learnt with your pet. "
+            "Choose a photo of your pet alone, or check that the frame is around it."
+        )
+        remarks.append(Finding("several", text))
+    if seen.people:
+        text = (
+            "People are here, and may be learnt with your pet. Choose a photo without them, or draw "
+            "the frame close around it."
+        )
+        remarks.append(Finding("people", text, "hint"))
+    return remarks
 
 
 _LOOKS: tuple[Callable[[Features, Box | None, int], Finding | None], ...] = (

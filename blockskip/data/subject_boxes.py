@@ -1,8 +1,9 @@
 """Store and propose the box around the pet, which guides the crops of a photo.
 
 A box is stored beside its photo as `<stem of the photo>.box.json`, so that it moves with the photo
-and can be written by hand: `{"left": 0.2, "top": 0.1, "right": 0.8, "bottom": 0.9}`. data/crops.py
-describes how crops respect it.
+and can be written by hand: `{"left": 0.2, "top": 0.1, "right": 0.8, "bottom": 0.9}`. A box that the
+finder of pets drew also has `"drawn_by": "finder"`; any other file is the user's, who may also have
+removed the box: `{"drawn_by": "user"}`. data/crops.py describes how crops respect it.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from PIL import Image, ImageFilter
 
 from blockskip.core import files
 
+FINDER, USER = "finder", "user"  # who drew or removed a box; "" = nobody
 _LONG_PX = 96  # enough to distinguish a pet from its background
 _SWEEPS = 3
 _FAINT = 0.15  # colour steps: grass, gravel or noise reach 0.10 to 0.15, pets 0.19 or more
@@ -73,15 +75,30 @@ def read_box(photo: Path) -> Box | None:
         return None
 
 
-def write_box(photo: Path, box: Box | None) -> None:
-    """Write a photo's box file, or delete it if `box` is None. Raises UserError on a disk error."""
-    if box is None:
+def box_author(photo: Path) -> str:
+    """Return who drew or removed a photo's box: FINDER | USER | "". A file that cannot be read is
+    the user's."""
+    try:
+        data = files.read_json(box_path(photo))
+    except FileNotFoundError:
+        return ""
+    except (OSError, ValueError):
+        return USER
+    return FINDER if data.get("drawn_by") == FINDER else USER
+
+
+def write_box(photo: Path, box: Box | None, author: str = "") -> None:
+    """Write a photo's box file, or delete it if there is neither a box nor a user who removed it.
+    author: as in `box_author`. Raises UserError on a disk error."""
+    if box is None and author != USER:
         try:
             box_path(photo).unlink(missing_ok=True)
         except OSError as error:
             raise files.disk_error(box_path(photo), error) from error
-    else:
-        files.write_json(box_path(photo), asdict(box))
+        return
+    said = asdict(box) if box else {}
+    marked = box is None or author == FINDER
+    files.write_json(box_path(photo), said | ({"drawn_by": author} if marked else {}))
 
 
 def propose_box(image: Image.Image) -> Box | None:

@@ -5,7 +5,7 @@ Does not import torch.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from blockskip.core.errors import BadInput
@@ -13,7 +13,7 @@ from blockskip.core.presets import model_row
 from blockskip.core.settings import Settings
 from blockskip.data import held_out
 from blockskip.data.photo_features import features
-from blockskip.data.subject_boxes import read_box
+from blockskip.data.subject_boxes import Box, read_box
 from blockskip.models.sources.tools import has_tool
 
 JUDGE = "likeness"  # of presets/tools.toml
@@ -25,8 +25,14 @@ def applies(model: str) -> bool:
     return not model_row(model).demo and has_tool(JUDGE)
 
 
-def chosen(photos: Sequence[Path], settings: Settings, wanted: int | None) -> list[Path]:
-    """Return the photos to hold out. wanted: how many, None for the rule of `applies`.
+def chosen(
+    photos: Sequence[Path],
+    settings: Settings,
+    wanted: int | None,
+    frames: Mapping[Path, Box],
+) -> list[Path]:
+    """Return the photos to hold out. wanted: how many, None for the rule of `applies`. frames: of
+    photos without a box file.
 
     Raises UserError if that is not possible, or for a file that is no photo.
     """
@@ -42,7 +48,7 @@ def chosen(photos: Sequence[Path], settings: Settings, wanted: int | None) -> li
             f"{wanted} of {len(photos)} photos cannot be held out.", "Leave some for training."
         )
     measured = {str(path): features(path) for path in photos}
-    boxes = {str(path): read_box(path) for path in photos}
+    boxes = {str(path): read_box(path) or frames.get(path) for path in photos}
     return [Path(key) for key in held_out.choose(measured, boxes, settings.seed, wanted)]
 
 

@@ -15,13 +15,16 @@ from pathlib import Path
 
 from PIL import Image
 from torch import Tensor
+from transformers import AutoModelForObjectDetection
 
 from blockskip.core.errors import BadPhoto, UserError
 from blockskip.data.held_out import without_twins
 from blockskip.data.photo_features import features
 from blockskip.data.photos import find_photos, open_photo
+from blockskip.data.sightings import labels_of, look
 from blockskip.data.subject_boxes import Box, propose_box, read_box
-from blockskip.models.sources.tools import find_tool
+from blockskip.models import pet_finder
+from blockskip.models.sources.tools import find_tool, has_tool, load_tool
 from blockskip.runs.likeness_features import Embedder, Progress, square_crop
 from blockskip.runs.likeness_pictures import FIRST_SEED, KeyedImages, compared
 from blockskip.runs.likeness_types import Anchors, PetScale, StepLikeness, mean_of
@@ -173,4 +176,7 @@ def _frames(images: KeyedImages, find: Finder | None) -> dict[tuple[str, int], B
 
 def _finder(kind: str) -> Finder | None:
     """Return what finds pets of a kind, None without the tool, or if it does not know the kind."""
-    return None
+    if not labels_of(kind) or not has_tool(pet_finder.TOOL):
+        return None
+    detector = load_tool(AutoModelForObjectDetection, find_tool(pet_finder.TOOL))
+    return lambda image: look(pet_finder.look_at(image, detector), kind).frame

@@ -14,7 +14,7 @@ import datetime
 import secrets
 import subprocess
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from blockskip.core.errors import BadInput, NotFound, WrongState, command
 from blockskip.core.events import Done, Event, Failed, Loss, Memory, Progress, Started, Stopped
 from blockskip.core.paths import make_data_dir
 from blockskip.core.settings import Settings, settings_to_dict
+from blockskip.data.subject_boxes import Box
 from blockskip.memory import speed_process
 from blockskip.runs import control, event_log, failure, folders, run_file
 from blockskip.runs.folders import exists, run_folder, runs_dir
@@ -271,13 +272,17 @@ class Run:
 
 
 def create_run(
-    settings: Settings, photos: list[Path], name: str = "", held_out: Collection[Path] = ()
+    settings: Settings,
+    photos: list[Path],
+    name: str = "",
+    frames: Mapping[Path, Box] | None = None,
+    held_out: Collection[Path] = (),
 ) -> Run:
     """Create the folder of a new run, and copy its photos with their boxes into it. Their captions
     are completed by the trigger (data/captions.py) and written beside the copies.
 
     name: a name in the data folder, a path, or "" for a name from trigger, class and date.
-    held_out: those of the photos that training shall not see. Raises UserError if all photos are
+    frames: boxes that were found, for photos without a box file. held_out: those of the photos that training shall not see. Raises UserError if all photos are
     held out, the name is taken or the disk is full.
     """
     if held_out and set(photos) <= set(held_out):
@@ -290,30 +295,28 @@ def create_run(
     make_data_dir()
     try:
         with files.temporary_folder(folder.with_name(f"run-{secrets.token_hex(4)}")) as unfinished:
-            _fill(Run(unfinished), settings, photos, held_out, started)
+            new = Run(unfinished)
+            new.photos_dir.mkdir(parents=True)
+            copies = {
+                path: new.held_out_dir if path in held_out else new.photos_dir for path in photos
+            }
+            copy_photos(copies, settings, frames or {})
+            _write_new_info(new, settings, started, len(held_out))
             return Run(folders.claim(unfinished, folder, automatic=not name))
     except OSError as error:
         raise files.disk_error(folder, error) from error
 
 
-def _fill(
-    run: Run,
-    settings: Settings,
-    photos: list[Path],
-    held_out: Collection[Path],
-    started: datetime.datetime,
+def _write_new_info(
+    run: Run, settings: Settings, started: datetime.datetime, num_held_out: int
 ) -> None:
-    """Write a new run's files. Raises OSError, UserError."""
-    run.photos_dir.mkdir(parents=True)
-    folders_of = [run.held_out_dir if path in held_out else run.photos_dir for path in photos]
-    copy_photos(photos, folders_of, settings)
     info = {
         "format": FORMAT,
         "version": __version__,
         "started": started.isoformat(timespec="seconds"),
         "settings": settings_to_dict(settings),
     }
-    run.write_info(info | ({"held_out": len(held_out)} if held_out else {}))
+    run.write_info(info | ({"held_out": num_held_out} if num_held_out else {}))
 
 
 def find_run(name: str) -> Run:

@@ -9,7 +9,6 @@ import functools
 import html
 import logging
 import re
-import secrets
 import unicodedata
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import ParamSpec, TypeVar
 
 from pydantic import StrictBool
 
-from blockskip.core import files, presets
+from blockskip.core import presets
 from blockskip.core.errors import (
     BadInput,
     BadPhoto,
@@ -31,15 +30,23 @@ from blockskip.core.paths import data_dir
 from blockskip.core.settings import ExecutionPlan, PreviewSpeed, Settings, Text
 from blockskip.core.shortage import shortage
 from blockskip.core.validation import validated
-from blockskip.data import photos
-from blockskip.data.caption_files import Captions, is_caption_file
 from blockskip.memory.planning.planner import Plan
 from blockskip.models import sources
 from blockskip.runs.expected_time import expected_dict
 from blockskip.runs.problem import UNREADABLE, reading, state_and_problem
-from blockskip.runs.run import Run, create_run, list_runs
+from blockskip.runs.run import Run, list_runs
 from blockskip.runs.start_gate import starting
-from blockskip.studio import draft, inputs, plans, run_preferences, run_state, run_view, strings
+from blockskip.studio import (
+    draft,
+    inputs,
+    new_run,
+    pet_search,
+    plans,
+    run_preferences,
+    run_state,
+    run_view,
+    strings,
+)
 from blockskip.studio.measuring import press
 from blockskip.studio.plans import DEMO_MODEL
 
@@ -171,22 +178,34 @@ def train(
     answers = inputs.checked_answers(answers)
     anyway = validated(StrictBool | None, anyway, "anyway")
     uploads = validated(list[inputs.UploadPath] | None, uploads, "uploads")
+    settings, _ = _settings_to_train(answers, uploads, anyway)
+    if not uploads:
+        pet_search.finish(draft.load(), settings.model, settings.class_name)
     with starting():
-        _require_idle()
-        saved, own = draft.load(), bool(uploads) or draft.load().own_photos
-        answers["model"] = answers["model"] or suitable_model()
-        settings = settings_for_answers(answers, len(uploads or saved.photos))
-        if not uploads and not saved.photos:
-            raise BadPhoto(strings.NO_PHOTOS, strings.NO_PHOTOS_REMEDY)
-        if presets.model_row(settings.model).demo and own and not anyway:
-            raise BadInput(strings.OWN_PHOTOS_TITLE, strings.OWN_PHOTOS_REMEDY)
-        _require_model(settings.model)
-        run = _create_from_uploads(settings, uploads) if uploads else _create_from_draft(settings)
+        settings, own = _settings_to_train(answers, uploads, anyway)
+        run = new_run.from_uploads(settings, uploads) if uploads else new_run.from_draft(settings)
         run_preferences.save(run, pet=" ".join((name or "").split())[:40], drawn=not own)
         run_state.start(run)
         if not uploads:
             draft.clear()
         return run.name
+
+
+def _settings_to_train(
+    answers: dict, uploads: list[str] | None, anyway: bool | None
+) -> tuple[Settings, bool]:
+    """Return the settings of a training that may begin now, and whether the photos are the user's.
+    Raises UserError as `train` does."""
+    _require_idle()
+    saved, own = draft.load(), bool(uploads) or draft.load().own_photos
+    answers = answers | {"model": answers["model"] or suitable_model()}
+    settings = settings_for_answers(answers, len(uploads or saved.photos))
+    if not uploads and not saved.photos:
+        raise BadPhoto(strings.NO_PHOTOS, strings.NO_PHOTOS_REMEDY)
+    if presets.model_row(settings.model).demo and own and not anyway:
+        raise BadInput(strings.OWN_PHOTOS_TITLE, strings.OWN_PHOTOS_REMEDY)
+    _require_model(settings.model)
+    return settings, own
 
 
 def stop(run: str) -> str:
@@ -329,22 +348,3 @@ def _require_model(model: str) -> None:
     except UserError as error:
         title = strings.MODEL_MISSING.format(title=row.title)
         raise ModelMissing(title, strings.MODEL_MISSING_REMEDY) from error
-
-
-def _create_from_draft(settings: Settings) -> Run:
-    return create_run(settings, draft.write_photo_files())
-
-
-def _create_from_uploads(settings: Settings, uploads: list[str]) -> Run:
-    paths = [Path(path) for path in uploads]
-    texts = [path for path in paths if is_caption_file(path)]
-    captions = Captions(texts, same_folder=False)
-    good, _ = photos.read_photos([path for path in paths if path not in texts], "")
-    with files.temporary_folder(data_dir() / f"uploads-{secrets.token_hex(4)}") as folder:
-        clean = []
-        for photo in good:
-            clean.append(folder / f"{files.fingerprint(photo.sha)}.png")
-            photos.reencode(photo.path, clean[-1])
-            if text := captions.of(photo.path) or photo.caption:
-                files.write_text(clean[-1].with_suffix(".txt"), text)
-        return create_run(settings, clean)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from blockskip.core.errors import BadInput
 from blockskip.core.validation import validated
 from blockskip.runs import image_requests
-from blockskip.studio import actions, card_view, draft, model_catalog, result_actions
+from blockskip.studio import actions, card_view, draft, model_catalog, pet_search, result_actions
 from blockskip.studio.inputs import Click
 
 
@@ -58,11 +58,15 @@ def _staying(fn: Callable[[str, Click], object]) -> Callable[[str, Click], Navig
 
 
 def _photo(view: str, click: Click) -> None:
-    """Save the frame of one photo, and its caption if one was sent."""
+    """Save the frame of one photo, unless it was kept, and its caption if one was sent."""
     box = click.box and tuple(min(1.0, max(0.0, edge)) for edge in click.box)
     good = box is None or (box[0] < box[2] and box[1] < box[3])
     caption = None if click.caption is None else " ".join(click.caption.split())
-    draft.edit_photo(click.file, caption, box if good else None)
+    draft.edit_photo(click.file, caption, box if good else None, click.frame_kept)
+
+
+def _mark_all(view: str, click: Click) -> None:
+    pet_search.mark_all(actions.class_word(actions.current_answers()["kind"]) or "pet")
 
 
 def _clear(view: str, click: Click) -> Navigation:
@@ -109,8 +113,9 @@ CLICK_HANDLERS: dict[str, Callable[[str, Click], Navigation]] = {
     "remove": _staying(lambda view, click: draft.remove(click.file)),
     "clear": _clear,
     "photo": _staying(_photo),
-    "mark_all": _staying(lambda view, click: draft.mark_all()),
+    "mark_all": _staying(_mark_all),
     "unmark_all": _staying(lambda view, click: draft.unmark_all()),
+    "find_again": _staying(lambda view, click: pet_search.retry()),
     "describe": _staying(lambda view, click: model_catalog.describe_photos()),
     "model": _choose_model,
     "use_comfyui": _use_comfyui,

@@ -11,7 +11,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -22,7 +22,8 @@ from blockskip.core.errors import UserError
 from blockskip.core.paths import data_dir
 from blockskip.data import photo_features, photos, subject_boxes
 from blockskip.data.caption_files import is_caption_file
-from blockskip.data.subject_boxes import Box
+from blockskip.data.subject_boxes import FINDER, USER, Box
+from blockskip.models import pet_finder
 from blockskip.studio import strings
 from blockskip.studio.added_captions import AddedCaptions
 
@@ -37,8 +38,10 @@ class PreparedPhoto:
     """A photo of the draft.
 
     file: name in `photos/`. name: the user's file name. demo: a drawn pet. caption: without “a
-    photo of momo cat”, which training adds. box: the pet's frame. proposal: a detected frame, used only
-    when the user asks. Both are (left, top, right, bottom) as fractions of the photo.
+    photo of momo cat”, which training adds. box: the pet's frame. proposal: a frame around what stands
+    out, used only when the user asks. Both are (left, top, right, bottom) as fractions of the photo.
+    framed_by: who drew or removed the frame (subject_boxes.FINDER or USER), "" for nobody; a frame of
+    nobody is an old one of the user.
     """
 
     file: str
@@ -48,6 +51,12 @@ class PreparedPhoto:
     caption: str = ""
     box: tuple[float, ...] | None = None
     proposal: tuple[float, ...] | None = None
+    framed_by: str = ""
+
+    @property
+    def open_to_finder(self) -> bool:
+        """Whether the finder of pets may draw, change or remove the frame."""
+        return self.framed_by == FINDER or (not self.framed_by and self.box is None)
 
 
 @dataclass(frozen=True)
@@ -73,6 +82,11 @@ class Draft:
 
 def photos_dir() -> Path:
     return data_dir() / "draft" / "photos"
+
+
+def found_dir() -> Path:
+    """Return the folder of what was seen in the photos (models/pet_finder.py)."""
+    return photos_dir().parent / "found"
 
 
 def load() -> Draft:
@@ -170,8 +184,10 @@ def _reject(name: str, reason: str) -> Draft:
         return _save(replace(old, rejected=(*old.rejected, (name, reason))))
 
 
-def edit_photo(file: str, caption: str | None, box: tuple[float, ...] | None) -> Draft:
-    """Set the caption and the frame of one photo; caption None = unchanged.
+def edit_photo(
+    file: str, caption: str | None, box: tuple[float, ...] | None, box_kept: bool = False
+) -> Draft:
+    """Set the caption and the frame of one photo; caption None, box_kept = unchanged.
 
     A file that is not in the draft changes nothing.
     """
@@ -179,7 +195,10 @@ def edit_photo(file: str, caption: str | None, box: tuple[float, ...] | None) ->
     def edited(photo: PreparedPhoto) -> PreparedPhoto:
         if photo.file != file:
             return photo
-        return replace(photo, caption=photo.caption if caption is None else caption, box=box)
+        edited = replace(photo, caption=photo.caption if caption is None else caption)
+        if box_kept or box == photo.box:
+            return edited
+        return replace(edited, box=box, framed_by=USER)
 
     return _update_photos(edited)
 
@@ -201,20 +220,43 @@ def write_photo_files() -> list[Path]:
     return draft.paths
 
 
-def mark_all() -> Draft:
-    """Use the proposed frame on every photo without a frame."""
-    return _update_photos(lambda k: replace(k, box=k.box or k.proposal))
+def set_found(frames: Mapping[str, tuple[float, ...] | None]) -> Draft:
+    """Set what the finder of pets found (file → frame), where the user has not decided."""
+
+    def found(photo: PreparedPhoto) -> PreparedPhoto:
+        if photo.file not in frames or not photo.open_to_finder:
+            return photo
+        box = frames[photo.file]
+        return replace(photo, box=box, framed_by=FINDER if box else "")
+
+    return _update_photos(found)
+
+
+def mark_all(found: Mapping[str, tuple[float, ...]]) -> Draft:
+    """Use the frame that was found (file → frame), else the proposed one, on every photo without a
+    frame."""
+
+    def marked(photo: PreparedPhoto) -> PreparedPhoto:
+        if photo.box:
+            return photo
+        if photo.file in found:
+            return replace(photo, box=found[photo.file], framed_by=FINDER)
+        return replace(photo, box=photo.proposal, framed_by=USER if photo.proposal else "")
+
+    return _update_photos(marked)
 
 
 def unmark_all() -> Draft:
     """Remove all frames."""
-    return _update_photos(lambda k: replace(k, box=None))
+    return _update_photos(lambda k: replace(k, box=None, framed_by=USER))
 
 
 def _update_photos(edit: Callable[[PreparedPhoto], PreparedPhoto]) -> Draft:
     with _lock:
         old = load()
         changed = tuple(map(edit, old.photos))
+        if changed == old.photos:
+            return old
         for before, after in zip(old.photos, changed, strict=True):
             if after != before:
                 _write_box(after)
@@ -227,7 +269,7 @@ def remove(file: str) -> Draft:
         old = load()
         for photo in old.photos:
             if photo.file == file:
-                _write_box(replace(photo, box=None))
+                _write_box(replace(photo, box=None, framed_by=""))
                 for path in (photos_dir() / file, (photos_dir() / file).with_suffix(".txt")):
                     path.unlink(missing_ok=True)
         return _save(Draft(tuple(k for k in old.photos if k.file != file), (), old.answers))
@@ -237,7 +279,8 @@ def clear() -> Draft:
     """Remove all photos and the pet's name; keep the other answers."""
     with _lock:
         old = load()
-        for folder in (photos_dir(), photos_dir().parent / "features"):
+        pet_finder.stop(found_dir())
+        for folder in (photos_dir(), photos_dir().parent / "features", found_dir()):
             shutil.rmtree(folder, ignore_errors=True)
         return _save(Draft(answers={k: v for k, v in old.answers.items() if k != "name"}))
 
@@ -259,7 +302,8 @@ def _prepare(path: Path, captions: dict[Path, str], demo: bool) -> PreparedPhoto
     features(copy.name)
     caption = captions.get(path, photo.caption)
     box, proposal = _box_edges(photo.box), _box_edges(subject_boxes.propose_box(small))
-    return PreparedPhoto(copy.name, path.name, photo.sha, demo, caption, box, proposal)
+    author = subject_boxes.box_author(path)
+    return PreparedPhoto(copy.name, path.name, photo.sha, demo, caption, box, proposal, author)
 
 
 def _box_edges(box: Box | None) -> tuple[float, ...] | None:
@@ -268,7 +312,8 @@ def _box_edges(box: Box | None) -> tuple[float, ...] | None:
 
 def _write_box(photo: PreparedPhoto) -> None:
     """Write the frame beside the photo, where a run reads it."""
-    subject_boxes.write_box(photos_dir() / photo.file, Box(*photo.box) if photo.box else None)
+    box = Box(*photo.box) if photo.box else None
+    subject_boxes.write_box(photos_dir() / photo.file, box, photo.framed_by)
 
 
 def _save(draft: Draft) -> Draft:

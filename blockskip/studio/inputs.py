@@ -80,6 +80,7 @@ class Click:
     value: Typed = ""
     caption: Typed | None = None
     box: tuple[Edge, Edge, Edge, Edge] | None = None
+    frame_kept: bool = False
     budget: Annotated[Gib | None, ClickNumber] = None
     step: Annotated[ZeroOrMore | None, ClickNumber] = None
 

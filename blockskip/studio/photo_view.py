@@ -3,26 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import astuple
 from functools import lru_cache
 
 from blockskip.core.settings import Settings
 from blockskip.data import captions, photo_checks
-from blockskip.data.subject_boxes import Box
-from blockskip.studio import draft, pictures, strings
+from blockskip.data.subject_boxes import FINDER, Box
+from blockskip.models import pet_finder
+from blockskip.studio import draft, pictures, strings, tool_view
 from blockskip.studio.draft import Draft, PreparedPhoto
 from blockskip.studio.formatting import action_button, count_photos, e, json_attribute
+from blockskip.studio.pet_search import Search
 
 
-def photos(now: Draft, settings: Settings, can_describe: bool, describing: bool) -> str:
+def photos(
+    now: Draft,
+    settings: Settings,
+    can_describe: bool,
+    describing: bool,
+    search: Search,
+    pet: str = "",
+) -> str:
     """Return the tiles with their remove buttons, the rejected photos, the findings and the advice.
 
-    settings: the plan's, for the crops shown and the smallest useful size.
+    settings: the plan's, for the crops shown and the smallest useful size. search: for the pet,
+    whose name is `pet`.
     """
     bad = _rejected(now) + _reading_bar()
     if not now.photos:
         return f'{bad}<p class="hint center">{strings.PHOTOS_EMPTY}</p>'
     findings, advice = _check_photos(
-        tuple((p.file, p.name, p.box) for p in now.photos), settings.plan.s_max_px
+        tuple((p.file, p.name, p.box, search.sightings.get(p.file)) for p in now.photos),
+        settings.plan.s_max_px,
     )
     tiles = "".join(_tile(photo, findings[photo.file]) for photo in now.photos)
     items = "".join(f"<li>{e(sentence)}</li>" for sentence in advice)
@@ -32,10 +44,10 @@ def photos(now: Draft, settings: Settings, can_describe: bool, describing: bool)
         f"{action_button('clear', strings.PHOTOS_CLEAR, 'link')}</div>"
     )
     return (
-        f'{bad}<div class="photos" data-photos="{json_attribute(_for_dialog(now, settings, findings))}" '
+        f'{bad}<div class="photos" data-photos="{json_attribute(_for_dialog(now, settings, findings, search))}" '
         f'data-texts="{json_attribute(_dialog_texts(settings, can_describe))}">'
         f'<ul class="tiles">{tiles}</ul>{foot}<p class="hint">{strings.PHOTO_HINT}</p>'
-        f"{_box_buttons(now)}{_caption_button(can_describe, describing)}{hint}</div>"
+        f"{_search_status(search, pet)}{_box_buttons(now, search)}{_caption_button(can_describe, describing)}{hint}</div>"
     )
 
 
@@ -65,21 +77,56 @@ def _tile(photo: PreparedPhoto, findings: Sequence[photo_checks.Finding]) -> str
     problems = "; ".join(finding.text for finding in findings)
     badges = f'<span class="badge warn" title="{e(problems)}">!</span>' if findings else ""
     if photo.box:
-        badges += f'<span class="badge" title="{strings.PHOTO_BOXED}">▣</span>'
+        found = strings.PHOTO_FOUND if photo.framed_by == FINDER else strings.PHOTO_BOXED
+        badges += f'<span class="badge" title="{found}">▣</span>'
+    notes = [strings.PHOTO_NOTES[f.kind] for f in findings if f.kind in strings.PHOTO_NOTES]
+    badges += f'<span class="tile-note">{" · ".join(notes)}</span>' if notes else ""
     opened = strings.PHOTO_OPEN.format(name=photo.name) + (f". {problems}" if problems else "")
     removed = strings.PHOTO_REMOVE.format(name=photo.name)
     return (
         f'<li><button type="button" class="open" data-open="{e(photo.file)}" aria-label="{e(opened)}">'
-        f'<img src="{source}" alt="" loading="lazy"></button>{badges}'
+        f'<img src="{source}" alt="" loading="lazy">{_mark(photo)}</button>{badges}'
         f'<button type="button" class="remove" data-do="remove" data-file="{e(photo.file)}" '
         f'aria-label="{e(removed)}" title="{e(removed)}">×</button></li>'
     )
 
 
-def _box_buttons(now: Draft) -> str:
+def _mark(photo: PreparedPhoto) -> str:
+    """Return the frame on a tile, which shows the square in the photo's middle."""
+    if photo.box is None:
+        return ""
+    size = draft.features(photo.file)
+    scales = (size.width / size.short_px, size.height / size.short_px) * 2
+    left, top, right, bottom = (
+        100 * (0.5 + (edge - 0.5) * scale) for edge, scale in zip(photo.box, scales, strict=True)
+    )
+    place = f"left:{left:.1f}%;top:{top:.1f}%;width:{right - left:.1f}%;height:{bottom - top:.1f}%"
+    return f'<i class="mark" style="{place}"></i>'
+
+
+def _search_status(search: Search, pet: str) -> str:
+    """Return the progress of the search for the pet, why it failed, or the offer of the finder."""
+    if search.offered:
+        return tool_view.offer(pet_finder.TOOL, strings.FINDER_OFFER)
+    if search.problem:
+        retry = action_button("find_again", strings.FINDER_AGAIN)
+        return f'<p class="hint warn" role="status">{e(search.problem)}</p>{retry}'
+    if search.progress:
+        done, total = search.progress
+        words = e(strings.FINDER_LOOKING.format(pet=pet or strings.YOUR_PET, n=done, total=total))
+        return (
+            f'<p class="hint" role="status">{words}</p><progress class="bar working" max="{total}" '
+            f'value="{done - 1}" aria-label="{words}"></progress>'
+        )
+    unknown = next((s.kind for s in search.sightings.values() if not s.can_be_found), "")
+    words = e(strings.FINDER_UNKNOWN.format(kind=unknown))
+    return f'<p class="hint">{words}</p>' if unknown else ""
+
+
+def _box_buttons(now: Draft, search: Search) -> str:
     """Return buttons that mark or unmark the pet, with the number of marked photos."""
     boxed = sum(photo.box is not None for photo in now.photos)
-    unmarked = sum(photo.box is None and photo.proposal is not None for photo in now.photos)
+    unmarked = sum(photo.box is None and bool(_proposal(photo, search)) for photo in now.photos)
     buttons = action_button("mark_all", strings.PHOTOS_BOX_ALL) if unmarked else ""
     buttons += action_button("unmark_all", strings.PHOTOS_BOX_NONE, "link") if boxed else ""
     about = strings.PHOTOS_BOXED_ABOUT.format(count=boxed, total=len(now.photos))
@@ -100,16 +147,26 @@ def _caption_button(can_describe: bool, describing: bool) -> str:
 
 @lru_cache(maxsize=4)
 def _check_photos(key: tuple, least_px: int) -> tuple[dict, list[str]]:
-    """Return ({file: findings}, advice on the set). key: (file, name, frame) of each photo."""
-    features = {file: draft.features(file) for file, _, _ in key}
-    frames = {file: Box(*box) if box else None for file, _, box in key}
-    names = {file: name for file, name, _ in key}
-    findings = photo_checks.findings(features, frames, least_px, names)
+    """Return ({file: findings}, advice on the set). key: (file, name, frame, sighting) of each."""
+    features = {file: draft.features(file) for file, *_ in key}
+    frames = {file: Box(*box) if box else None for file, _, box, _ in key}
+    names = {file: name for file, name, *_ in key}
+    sightings = {file: seen for file, *_, seen in key if seen}
+    findings = photo_checks.findings(features, frames, least_px, names, sightings)
     return findings, photo_checks.advice(features, frames, findings)
 
 
+def _proposal(photo: PreparedPhoto, search: Search) -> tuple[float, ...] | None:
+    """Return the frame to suggest: where the pet was found, else what stands out."""
+    seen = search.sightings.get(photo.file)
+    return astuple(seen.frame) if seen and seen.frame else photo.proposal
+
+
 def _for_dialog(
-    now: Draft, settings: Settings, findings: Mapping[str, Sequence[photo_checks.Finding]]
+    now: Draft,
+    settings: Settings,
+    findings: Mapping[str, Sequence[photo_checks.Finding]],
+    search: Search,
 ) -> list[dict]:
     """Return the dialog's data for each photo."""
     automatic = captions.default_caption(settings.trigger, settings.class_name)
@@ -123,7 +180,7 @@ def _for_dialog(
             "caption": photo.caption,
             "automatic": automatic,
             "box": photo.box,
-            "proposal": photo.proposal,
+            "proposal": _proposal(photo, search),
             "findings": [finding.text for finding in findings[photo.file]],
         }
         for photo in now.photos

@@ -16,6 +16,7 @@ from blockskip.studio import (
     measuring,
     model_catalog,
     model_view,
+    pet_search,
     photo_view,
     plan_view,
     plans,
@@ -35,11 +36,14 @@ def parts() -> tuple[dict[str, dict], draft.Draft]:
     row = presets.model_row(answers["model"])
     settings = planned.settings if isinstance(planned, Plan) else Settings(model=row.name)
     trigger, kind = actions.trigger_word(answers["name"]), actions.class_word(answers["kind"])
+    search, saved = pet_search.update(saved, row.name, kind or "pet")
     train = strings.TRAIN
     if isinstance(planned, Plan) and saved.photos:
         train = strings.TRAIN_STEPS.format(steps=settings.steps)
     parts = {
-        "photos": photo_view.photos(saved, settings, model_catalog.can_describe(), describing),
+        "photos": photo_view.photos(
+            saved, settings, model_catalog.can_describe(), describing, search, answers["name"]
+        ),
         "models": model_view.models(models, row.name),
         "wording": _wording(trigger, kind or "pet"),
         "marks": _marks() + card_view.programs(planned),

@@ -9,13 +9,10 @@ hash. Cells with the same hash are not run again. report.py computes the figures
 from __future__ import annotations
 
 import logging
-import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-
-import psutil
 
 from blockskip.core import files, processes
 from blockskip.core.errors import BadInput, WrongState
@@ -120,17 +117,3 @@ def _key(runner: ExperimentRunner, experiment: Experiment) -> tuple:
 
 def _line_key(line: dict) -> tuple:
     return tuple(line.get(name) for name in ("row", "subject", "seed", "recipe"))
-
-
-def lower_priority() -> None:
-    """Lower the priority of this process below everything else on the machine."""
-    if os.name == "nt":
-        psutil.Process().nice(psutil.IDLE_PRIORITY_CLASS)
-        return
-    os.nice(19 - os.nice(0))
-    group = Path("/proc/self/autogroup")  # Linux divides a core among sessions first
-    if group.exists():
-        try:
-            group.write_text("19", encoding="ascii")
-        except OSError as error:
-            log.info("the session's priority stays: %s", error)

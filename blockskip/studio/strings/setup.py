@@ -34,6 +34,21 @@ VALUE_UNUSABLE = "One of these values is of a wrong kind: {values}."
 PHOTO_TWICE = "it has already been added"
 CAPTION_UNCLEAR = "several photos have this name: click the photo and write its caption there"
 PHOTO_BOXED = "The pet is marked"
+PHOTO_FOUND = "The pet was found and marked; click to change its frame"
+PHOTO_NOTES = {
+    "lost": "Not found",
+    "other": "Is it this?",
+    "several": "More than one",
+    "people": "People",
+}
+FINDER_OFFER = "Have the pet found and marked on every photo"
+FINDER_LOOKING = "Looking for {pet} in photo {n} of {total}"
+FINDER_AGAIN = "Look again"
+FINDER_UNKNOWN = (
+    "The pet finder knows cats, dogs, birds and horses, but no “{kind}”. “Mark the pet” marks what "
+    "stands out, which is often right."
+)
+YOUR_PET = "your pet"
 PHOTO_HINT = (
     "Click a photo to draw a frame around the pet, change its caption and see what the model will "
     "learn from it."
