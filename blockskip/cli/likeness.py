@@ -69,7 +69,7 @@ def _lines(known: dict[str, Any]) -> list[str]:
     rows = [f"{'step':>6} {'your pet':>9} {'class':>6} {'nearest photo':>14}  behind the best"]
     for step, facts in known["by_step"].items():
         less = facts.get("less")
-        behind = f"{less[0]:.3f} ± {less[1]:.3f}" if less and step else ""
+        behind = f"{less[0]:.3f} ± {less[1]:.3f}" if less else ""
         values = (facts["subject"], facts["class_word"], facts.get("nearest"))
         pet, bare, nearest = ("–" if value is None else f"{value:.3f}" for value in values)
         rows.append(f"{step:>6} {pet:>9} {bare:>6} {nearest:>14}  {behind}".rstrip())

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from PIL import Image
@@ -156,6 +157,15 @@ def _steps(run: Run) -> list[int]:
 
 def _seconds_per_picture(run: Run) -> float | None:
     """Return what a preview took when the run was done, None if that is not known."""
+    try:
+        size_bytes = run.events_path.stat().st_size
+    except OSError:
+        return None
+    return _preview_seconds(run, size_bytes)
+
+
+@lru_cache(maxsize=32)  # the page asks several times a second
+def _preview_seconds(run: Run, size_bytes: int) -> float | None:
     seen, _ = run.events()
     start = max((i for i, e in enumerate(seen) if isinstance(e, events.Started)), default=0)
     images = sum(isinstance(e, events.Image) and not e.large for e in seen[start:])

@@ -13,6 +13,7 @@ from blockskip.studio import (
     actions,
     card_view,
     draft,
+    held_out,
     measuring,
     model_catalog,
     model_view,
@@ -32,8 +33,9 @@ def parts() -> tuple[dict[str, dict], draft.Draft]:
     """Return the updates of PARTS, and the draft that they show."""
     describing = model_catalog.describing()
     saved, answers, busy = draft.load(), actions.current_answers(), run_state.running()
-    planned, models = actions.plan_for_answers(answers, len(saved.photos)), model_catalog.snapshot()
-    row = presets.model_row(answers["model"])
+    row, unseen = presets.model_row(answers["model"]), held_out.find(saved, answers)
+    count, models = len(saved.photos) - len(unseen.files), model_catalog.snapshot()
+    planned = actions.plan_for_answers(answers, count)
     settings = planned.settings if isinstance(planned, Plan) else Settings(model=row.name)
     trigger, kind = actions.trigger_word(answers["name"]), actions.class_word(answers["kind"])
     search, saved = pet_search.update(saved, row.name, kind or "pet")
@@ -42,7 +44,13 @@ def parts() -> tuple[dict[str, dict], draft.Draft]:
         train = strings.TRAIN_STEPS.format(steps=settings.steps)
     parts = {
         "photos": photo_view.photos(
-            saved, settings, model_catalog.can_describe(), describing, search, answers["name"]
+            saved,
+            settings,
+            model_catalog.can_describe(),
+            describing,
+            search,
+            unseen,
+            answers["name"],
         ),
         "models": model_view.models(models, row.name),
         "wording": _wording(trigger, kind or "pet"),
