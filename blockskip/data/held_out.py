@@ -49,12 +49,6 @@ def choose(
     return [keys[i] for i in chosen]
 
 
-def without_twins(features: Mapping[str, Features]) -> set[str]:
-    """Return the keys of the photos that repeat none of those before them."""
-    keys = list(features)
-    return {keys[i] for i in _distinct(gaps([features[key] for key in keys]))} if keys else set()
-
-
 def _distinct(apart: np.ndarray) -> list[int]:
     kept: list[int] = []
     for new in range(len(apart)):

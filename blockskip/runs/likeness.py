@@ -147,7 +147,6 @@ def measure(run: Run, rounds: int = 0) -> dict:
             from blockskip.runs.likeness_pictures import make_rounds
 
             make_rounds(run, rounds, lambda n, total: tell("pictures", n, total))
-        processes.lower_priority()
         from blockskip.runs import likeness_pet  # imports torch
 
         measured = likeness_pet.measure(run, lambda n, total: tell("comparing", n, total))
@@ -166,6 +165,8 @@ def main(folder: str, rounds: str = "0") -> int:
     with processes.holding(lock(run)) as ours:
         if not ours:
             return 0
+        if not model_row(run.settings().model).demo:
+            processes.lower_priority()
         try:
             print(measure(run, int(rounds))["advice"])
         except Exception as error:

@@ -13,12 +13,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 from PIL import Image
 from torch import Tensor
 from transformers import AutoModelForObjectDetection
 
 from blockskip.core.errors import BadPhoto, UserError
-from blockskip.data.held_out import without_twins
+from blockskip.data.photo_checks import TWIN, gaps
 from blockskip.data.photo_features import features
 from blockskip.data.photos import find_photos, open_photo
 from blockskip.data.sightings import labels_of, look
@@ -35,46 +36,35 @@ Finder = Callable[[Image.Image], Box | None]
 
 @dataclass(frozen=True)
 class Photos:
-    """Features of the pet's photos, (N, D). seen: rows of those trained on. held_out: of those not
-    trained on. distinct: all without near-duplicates."""
+    """Features of the pet's photos, (N, D). seen: rows of those trained on. held_out: of the
+    others. twins: (N, N), whether two are near-duplicates, as is each of itself."""
 
     rows: Tensor
     seen: list[int]
     held_out: list[int]
-    distinct: list[int]
+    twins: np.ndarray
 
     @property
     def references(self) -> list[int]:
         """Rows that pictures are compared with."""
         return self.held_out or self.seen
 
-    def likeness(self, row: int) -> float:
-        """Return a photo's mean likeness to the other references."""
-        others = [i for i in self.references if i != row]
-        return float((self.rows[others] @ self.rows[row]).mean())
-
     @property
     def own(self) -> list[float]:
-        """Likeness of the pet's photos to the references: what a perfect picture would have."""
-        rows = self.seen if self.held_out else self.references
-        return [self.likeness(row) for row in rows] if len(self.rows) > 1 else []
-
-    @property
-    def nearest(self) -> list[int]:
-        """Rows of training photos of which pictures may be copies."""
-        return [row for row in self.seen if row in self.distinct]
+        """Likeness of each training photo to the references except itself: a perfect picture's."""
+        own = []
+        for row in self.seen:
+            others = [i for i in self.references if i != row]
+            own += [float((self.rows[others] @ self.rows[row]).mean())] if others else []
+        return own
 
     @property
     def copying(self) -> float | None:
-        """The highest likeness of a photo to the training photo nearest to it, None for fewer than
-        three photos. No copy of a held-out photo exceeds it."""
-        if len(self.distinct) < 3 or len(self.nearest) < 2:
-            return None
-        tops = []
-        for row in self.distinct:
-            others = [i for i in self.nearest if i != row]
-            tops.append(float((self.rows[others] @ self.rows[row]).max()))
-        return max(tops)
+        """The highest likeness of a photo to a training photo that is no near-duplicate of it, None
+        for fewer than three photos. No copy of a held-out photo exceeds it."""
+        likeness = (self.rows @ self.rows[self.seen].T).numpy()
+        others = likeness[~self.twins[:, self.seen]]
+        return float(others.max()) if len(self.rows) > 2 and others.size else None
 
 
 def measure(run: Run, progress: Progress) -> tuple[dict[int, StepLikeness], PetScale, Anchors]:
@@ -112,13 +102,10 @@ def measure(run: Run, progress: Progress) -> tuple[dict[int, StepLikeness], PetS
 
 def _photos(rows: Tensor, seen: Sequence[Path], held_out: Sequence[Path]) -> Photos:
     paths = [*seen, *held_out]
-    alone = without_twins({str(path): features(path) for path in paths})
-    return Photos(
-        rows[: len(paths)],
-        list(range(len(seen))),
-        list(range(len(seen), len(paths))),
-        [i for i, path in enumerate(paths) if str(path) in alone],
-    )
+    twins = gaps([features(path) for path in paths]) < TWIN
+    np.fill_diagonal(twins, True)
+    first = list(range(len(seen)))
+    return Photos(rows[: len(paths)], first, list(range(len(seen), len(paths))), twins)
 
 
 def _look(
@@ -126,7 +113,7 @@ def _look(
 ) -> StepLikeness:
     settings = run.settings()
     like = (rows @ photos.rows[photos.references].T).mean(1).tolist() if keys else []
-    near = (rows @ photos.rows[photos.nearest].T).amax(1).tolist() if keys else []
+    near = (rows @ photos.rows[photos.seen].T).amax(1).tolist() if keys else []
     look = StepLikeness(not_found=lost)
     for key, value, nearest in zip(keys, like, near, strict=True):
         words = key[0].replace(",", " ").split()

@@ -29,6 +29,9 @@ class HeldOut:
         return file in self.files
 
 
+NONE = HeldOut()
+
+
 def find(now: Draft, answers: Mapping) -> HeldOut:
     """Return the photos to hold out: none for the demo model; those that the user chose; else those
     of the rule, once the judge of likeness is on this computer.
@@ -36,7 +39,7 @@ def find(now: Draft, answers: Mapping) -> HeldOut:
     answers: of the page, for the model and the seed.
     """
     if presets.model_row(answers["model"]).demo or not now.photos:
-        return HeldOut()
+        return NONE
     if any(photo.held_out is not None for photo in now.photos):
         chosen = tuple(photo.file for photo in now.photos if photo.held_out)
         return HeldOut(chosen, possible=True, by_rule=False)

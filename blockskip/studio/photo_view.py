@@ -14,7 +14,7 @@ from blockskip.runs import likeness
 from blockskip.studio import draft, pictures, strings, tool_view
 from blockskip.studio.draft import Draft, PreparedPhoto
 from blockskip.studio.formatting import action_button, count_photos, e, json_attribute
-from blockskip.studio.held_out import HeldOut
+from blockskip.studio.held_out import NONE, HeldOut
 from blockskip.studio.pet_search import Search
 
 
@@ -24,8 +24,8 @@ def photos(
     can_describe: bool,
     describing: bool,
     search: Search,
-    unseen: HeldOut,
     pet: str = "",
+    unseen: HeldOut = NONE,
 ) -> str:
     """Return the tiles with their remove buttons, the rejected photos, the findings and the advice.
 
