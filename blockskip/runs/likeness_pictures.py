@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import lru_cache
 from pathlib import Path
 
@@ -121,10 +122,11 @@ def _made(run: Run) -> dict[int, KeyedImages]:
 
 
 def _load(folder: Path) -> list[tuple[Path, ImageKey, Image.Image]]:
-    """Return (path, (prompt, seed), picture) of each readable picture of a folder."""
+    """Return (path, (prompt, seed), picture) of each picture of a folder that this program made, as
+    far as they can be read."""
     loaded = []
-    for path in sorted(folder.glob("*.png")):
-        with Image.open(path) as image:
+    for path in sorted(folder.glob("[0-9]*.png")):
+        with suppress(OSError, ValueError, KeyError), Image.open(path) as image:
             key = str(image.info["prompt"]), int(image.info["seed"])
             loaded.append((path, key, image.convert("RGB")))
     return loaded

@@ -5,12 +5,15 @@ import json
 import re
 import time
 
+import numpy as np
 import pytest
 from helpers import fake_feed, tiny_dino
 from helpers.hub_server import Hub, serve
 from huggingface_hub import constants
+from PIL import Image
 
 from blockskip.cli import app
+from blockskip.core import processes
 from blockskip.core.presets import model_rows
 from blockskip.core.repositories import tool_row
 from blockskip.models.sources import download_process
@@ -18,7 +21,7 @@ from blockskip.runs import likeness
 from blockskip.runs.likeness import Progress
 from blockskip.runs.likeness_rules import report
 from blockskip.runs.likeness_types import Anchors, PetScale, StepLikeness
-from blockskip.studio import click_handlers, likeness_view, tool_view
+from blockskip.studio import actions, click_handlers, draft, held_out, likeness_view, tool_view
 from blockskip.studio.likeness_view import Measuring
 
 REAL = next(name for name, row in model_rows().items() if not row.demo)
@@ -76,6 +79,7 @@ def test_from_the_offer_to_the_table_and_the_terminal(hub, trained, told, monkey
     assert hub.asked
     assert "Comparing" in shown(), "it begins by itself"
     until(lambda: not likeness.is_running(trained))
+    assert likeness.progress(trained) is None, likeness.progress(trained)
     rows = likeness.read(trained)
     assert rows["measure"] == "features" and set(rows["by_step"]) >= {0, 150, 300}
     page = shown()
@@ -92,6 +96,8 @@ def test_from_the_offer_to_the_table_and_the_terminal(hub, trained, told, monkey
 def test_a_failure_is_told_and_can_be_tried_again(trained, told, begun, monkeypatch):
     monkeypatch.setattr(tool_view, "is_ready", lambda name: True)
     monkeypatch.setattr(likeness, "has_tool", lambda name: True)
+    monkeypatch.setattr(processes, "lower_priority", lambda: None)
+    monkeypatch.setattr(processes.os, "dup2", lambda *_: None)
     assert likeness.main(str(trained.folder)) == 1, "there is no tool after all"
     page = told(trained.name)[0]["compare"]["value"]
     assert "is not on this machine" in page and 'data-do="measure"' in page
@@ -135,7 +141,10 @@ def test_the_table_has_what_is_known(trained):
     assert cells[1] == ["0.61", "0.01 ± 0.00", "0.40", "0.70", "0", "0"]
     assert cells[2] == ["0.62", "–", "0.40", "0.95", "3", "2"]
     assert "2 of your photos that training did not see" in page and "Above 0.90" in page
-    assert "2 more pictures of each prompt and step (about 1" in page and 'data-step="150"' in page
+    assert (
+        "2 more pictures of each prompt and step (about 2 min)" in page
+        and 'data-step="150"' in page
+    )
     told = dict(doing="pictures", n=3, total=24)
     busy = likeness_view.likeness(rows, Measuring(kept=300, kind="cat", progress=Progress(**told)))
     assert "3 of 24" in busy and 'data-do="measure_stop"' in busy
@@ -144,11 +153,6 @@ def test_the_table_has_what_is_known(trained):
 def test_held_out_photos_are_shown_and_can_be_changed(
     asked, told, no_worker, monkeypatch, tmp_path
 ):
-    import numpy as np
-    from PIL import Image
-
-    from blockskip.studio import actions, draft, held_out
-
     folder = tmp_path / "six"
     folder.mkdir()
     for k in range(6):
