@@ -98,14 +98,16 @@ def holding(lock: Path, prepare: Callable[[], object] | None = None) -> Iterator
         yield ours
 
 
-def lower_priority() -> None:
-    """Lower the priority of this process below everything else on the machine."""
+def lower_priority(nice: int = 19) -> None:
+    """Lower the priority of this process. nice: 19 is below everything else on the machine, which may
+    be never; 5 leaves others most of a busy core."""
     if sys.platform == "win32":
-        psutil.Process().nice(psutil.IDLE_PRIORITY_CLASS)
+        low = psutil.BELOW_NORMAL_PRIORITY_CLASS if nice < 19 else psutil.IDLE_PRIORITY_CLASS
+        psutil.Process().nice(low)
         return
-    os.nice(19 - os.nice(0))
+    os.nice(nice - os.nice(0))
     with suppress(OSError):  # Linux divides a core among sessions first; others have no such file
-        Path("/proc/self/autogroup").write_text("19", encoding="ascii")
+        Path("/proc/self/autogroup").write_text(str(nice), encoding="ascii")
 
 
 def run_for_output(

@@ -164,10 +164,11 @@ def read_outputs(outputs: object, names: dict[int, str]) -> list[Seen]:
 
 def _look_at_all(folder: Path) -> None:
     """Look at all wanted photos. Raises UserError."""
-    processes.lower_priority()
+    processes.lower_priority(5)
+    detector = find_tool(TOOL)
     from transformers import AutoModelForObjectDetection
 
-    model = load_tool(AutoModelForObjectDetection, find_tool(TOOL))
+    model = load_tool(AutoModelForObjectDetection, detector)
     tried: set[Path] = set()
     while (photo := _next(folder, tried)) is not None:
         tried.add(photo)

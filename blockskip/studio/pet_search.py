@@ -10,7 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from blockskip.core import presets
+from blockskip.core import files, presets
+from blockskip.core.errors import UserError
 from blockskip.data.sightings import Sighting
 from blockskip.data.subject_boxes import Box
 from blockskip.models import pet_finder
@@ -38,20 +39,24 @@ def update(saved: Draft, model: str, kind: str) -> tuple[Search, Draft]:
         return Search(), saved
     if not tool_view.is_ready(pet_finder.TOOL):
         return Search(offered=True), saved
-    folder = draft.found_dir()
-    pet_finder.search(list(photos), folder)
-    sightings = _sightings(photos, kind)
-    saved = draft.set_found({file: _edges(seen.frame) for file, seen in sightings.items()})
-    running = len(sightings) < len(photos)
-    problem = pet_finder.problem(folder) if running and not pet_finder.is_running(folder) else None
-    return (
-        Search(
-            sightings,
-            (len(sightings) + 1, len(photos)) if running and problem is None else None,
-            f"{problem.title} {problem.remedy}" if problem else "",
-        ),
-        saved,
-    )
+    try:
+        problem = _search(list(photos), draft.found_dir())
+        sightings = _sightings(photos, kind)
+        saved = draft.set_found({file: _edges(seen.frame) for file, seen in sightings.items()})
+    except UserError as error:  # the rest of the page is shown all the same
+        return Search(problem=str(error)), saved
+    looking = len(sightings) < len(photos) and problem is None
+    progress = (len(sightings) + 1, len(photos)) if looking else None
+    return Search(sightings, progress, str(problem or "")), saved
+
+
+def _search(photos: list[Path], folder: Path) -> UserError | None:
+    """Have photos looked at. Return why it failed, if it did and is not tried again."""
+    try:
+        pet_finder.search(photos, folder)
+    except OSError as error:
+        raise files.disk_error(folder, error) from error
+    return None if pet_finder.is_running(folder) else pet_finder.problem(folder)
 
 
 def finish(saved: Draft, model: str, kind: str) -> None:

@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import unquote, urlparse
 
+from huggingface_hub import constants
+
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 BIG = 1000  # bytes from which a file counts as a weight file (LFS)
 
@@ -58,6 +60,21 @@ def serve(hub: Hub):
         hub.go.set()
         server.shutdown()
         server.server_close()
+
+
+@contextmanager
+def instead(hub: Hub, monkeypatch, folder):
+    """Context manager in which processes ask this server, with a cache and token of their own in
+    `folder`. This process stays offline, as the studio is."""
+    for place in ("HF_TOKEN_PATH", "HF_HUB_CACHE"):
+        monkeypatch.setattr(constants, place, str(folder / place))
+        monkeypatch.setenv(place, str(folder / place))
+    monkeypatch.setenv("HF_HOME", str(folder))
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    with serve(hub) as endpoint:
+        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+        yield hub
 
 
 class _Handler(BaseHTTPRequestHandler):

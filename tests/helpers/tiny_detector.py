@@ -1,7 +1,9 @@
-"""A tiny D-FINE of random weights that sees, in every photo, what a test wants."""
+"""A tiny D-FINE of random weights, which sees a cat in every photo, or nothing."""
 
 from __future__ import annotations
 
+import tempfile
+from functools import cache
 from pathlib import Path
 
 import torch
@@ -12,9 +14,12 @@ from transformers import (
     RTDetrImageProcessorPil,
 )
 
+from blockskip.core.repositories import tool_row
+from blockskip.models.sources import hub
+
+CAT = 15
 COCO = {0: "person", 14: "bird", 15: "cat", 16: "dog", 17: "horse", 57: "couch", 65: "remote"}
 NAMES = {n: COCO.get(n, f"thing {n}") for n in range(80)}
-CAT_AND_PERSON = (("cat", 0.9, (0.5, 0.5, 0.4, 0.6)), ("person", 0.8, (0.2, 0.5, 0.3, 0.9)))
 
 
 def build() -> DFineForObjectDetection:
@@ -58,21 +63,27 @@ def build() -> DFineForObjectDetection:
     return DFineForObjectDetection(config).eval()
 
 
-def save(folder: Path, bias: float = -8.0, cat_bias: float | None = None) -> dict[str, bytes]:
-    """Save it as published detectors are. Return the files by name.
-
-    bias: of all classes; -8: nothing is seen. cat_bias: of cats, which are then seen everywhere.
-    """
+@cache
+def published(cat_bias: float = 2.0) -> dict[str, bytes]:
+    """Return the files of its repository. cat_bias: how sure it is of cats; nothing else is seen."""
     model = build()
-    with torch.no_grad():
+    with torch.no_grad(), tempfile.TemporaryDirectory() as folder:
         for layer in model.model.decoder.class_embed:
             layer.weight.zero_()
-            layer.bias.fill_(bias)
-            if cat_bias is not None:
-                layer.bias[15] = cat_bias
+            layer.bias.fill_(-8.0)
+            layer.bias[CAT] = cat_bias
         for layer in model.model.decoder.lqe_layers:
             for weight in layer.parameters():
                 weight.zero_()
-    model.save_pretrained(folder)
-    RTDetrImageProcessorPil().save_pretrained(folder)
-    return {path.name: path.read_bytes() for path in folder.iterdir()}
+        model.save_pretrained(folder)
+        RTDetrImageProcessorPil().save_pretrained(folder)
+        return {path.name: path.read_bytes() for path in Path(folder).iterdir()}
+
+
+def install(cat_bias: float = 2.0) -> None:
+    """Put it where a download is."""
+    folder = hub.download_folder(tool_row("detector"))
+    folder.mkdir(parents=True)
+    for name, data in published(cat_bias).items():
+        (folder / name).write_bytes(data)
+    hub._write_manifest(folder, {"files": {}, "listed": [], "whole": True})

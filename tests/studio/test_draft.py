@@ -8,12 +8,13 @@ from blockskip.core.settings import Settings
 from blockskip.data import subject_boxes
 from blockskip.data.photos import file_sha
 from blockskip.studio import actions, draft, photo_view, strings
+from blockskip.studio.pet_search import Search
 from blockskip.studio.run_preferences import load
 
 
 def drawn():
     """The tiles of the draft as it is."""
-    return photo_view.photos(draft.load(), Settings(), can_describe=False, describing=False)
+    return photo_view.photos(draft.load(), Settings(), False, False, Search())
 
 
 def test_the_draft_outlives_the_process(pet, tmp_path):
@@ -138,11 +139,11 @@ def test_frames_are_taken_only_when_asked_and_can_be_taken_back(pet):
     if any(p.proposal for p in now.photos):
         own = now.photos[0].file
         draft.edit_photo(own, "", (0.0, 0.0, 0.5, 0.5))
-        now = draft.mark_all()
+        now = draft.mark_all({})
         assert now.photos[0].box == (0.0, 0.0, 0.5, 0.5), "an own frame is not replaced"
         assert all(p.box == p.proposal for p in now.photos[1:] if p.proposal)
     assert not any(p.box for p in draft.unmark_all().photos)
-    assert not list(draft.photos_dir().glob("*.box.json"))
+    assert not any(map(subject_boxes.read_box, draft.load().paths))
 
 
 @pytest.mark.parametrize("text", ["", "null", "[]", '{"photos": 3}', '{"photos": [{"file": 1}]}'])

@@ -14,7 +14,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 from helpers.environments import proxy
-from helpers.hub_server import COMMIT, Hub, serve
+from helpers.hub_server import COMMIT, Hub, instead
+from helpers.waiting import until
 from huggingface_hub import constants
 
 from blockskip.core import environment, presets, processes
@@ -59,26 +60,9 @@ def files():
 def hub(house, files, monkeypatch, tmp_path):
     """A hub that the processes ask; this process stays offline, as the studio is."""
     monkeypatch.setattr(processes, "ROOT", house)
-    for place in ("HF_TOKEN_PATH", "HF_HUB_CACHE"):
-        monkeypatch.setattr(constants, place, str(tmp_path / "hf" / place))
-        monkeypatch.setenv(place, str(tmp_path / "hf" / place))
-    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.delenv("HF_TOKEN", raising=False)
-    hub = Hub(REPOSITORY, files)
-    with serve(hub) as endpoint:
-        monkeypatch.setenv("HF_ENDPOINT", endpoint)
+    with instead(Hub(REPOSITORY, files), monkeypatch, tmp_path / "hf") as hub:
         yield hub
         download_process.stop(ROW)
-
-
-def until(true):
-    """Wait for something that another process does."""
-    deadline = time.monotonic() + 60
-    while not (said := true()):
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-    return said
 
 
 def ended():
