@@ -59,7 +59,8 @@ def likeness_chart(
     for step, facts in by_step.items():
         half_width = (facts.get("less") or (0.0, 0.0))[1]
         middle = facts["subject"]
-        band.append((float(step), max(0.0, middle - half_width), max(0.0, middle + half_width)))
+        low, high = middle - half_width, min(1.0, middle + half_width)
+        band.append((float(step), max(0.0, low), max(0.0, high)))
     lines[-1] = replace(lines[-1], band=band)
     end = strings.LIKENESS_AXIS.format(step=max(by_step))
     label, about = strings.LIKENESS_CHART_LABEL, strings.LIKENESS_CHART_ABOUT

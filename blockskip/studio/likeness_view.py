@@ -85,28 +85,31 @@ def _table(known: Mapping[int, Mapping], best: int | None, now: Measuring) -> st
         for i, step in enumerate(known)
     )
     return (
-        f'<div class="wide"><table class="figures"><caption>{strings.LIKENESS_TITLE}</caption><thead><tr><td></td>'
+        f'<div class="wide" tabindex="0" role="region" aria-label="{strings.LIKENESS_TITLE}"><table class="figures"><caption>{strings.LIKENESS_TITLE}</caption><thead><tr><td></td>'
         f"{head}</tr></thead><tbody>{rows}</tbody></table></div>"
     )
 
 
 def _about(report: Mapping, now: Measuring) -> str:
-    """Return what the figures mean."""
-    anchors = report.get("anchors")
-    kind, behind = e(now.kind), strings.LIKENESS_BEHIND_ABOUT
+    """Return what the figures mean, folded beyond the first sentence."""
+    anchors, kind = report.get("anchors"), e(now.kind)
     if not anchors:
-        return f'<p class="hint">{strings.LIKENESS_ABOUT.format(kind=kind)} {behind}</p>'
-    words = strings.LIKENESS_UNSEEN if anchors["held_out"] else strings.LIKENESS_SEEN
-    told = [words.format(photos=anchors["photos"]), behind]
+        first, rest = strings.LIKENESS_ABOUT.format(kind=kind), [strings.LIKENESS_BEHIND_ABOUT]
+    else:
+        words = strings.LIKENESS_UNSEEN if anchors["held_out"] else strings.LIKENESS_SEEN
+        first, rest = words.format(photos=anchors["photos"]), _meanings(anchors, kind)
+    told = "".join(f'<p class="hint">{words}</p>' for words in rest)
+    return f'<p class="hint">{first}</p><details><summary>{strings.LIKENESS_MEANING}</summary>{told}</details>'
+
+
+def _meanings(anchors: Mapping, kind: str) -> list[str]:
+    told = [strings.LIKENESS_BEHIND_ABOUT]
     if anchors["ceiling"] is not None and anchors["floor"] is not None:
-        told.append(
-            strings.LIKENESS_ANCHORS.format(
-                ceiling=f"{anchors['ceiling']:.2f}", floor=f"{anchors['floor']:.2f}", kind=kind
-            )
-        )
+        ends = {"ceiling": f"{anchors['ceiling']:.2f}", "floor": f"{anchors['floor']:.2f}"}
+        told.append(strings.LIKENESS_ANCHORS.format(**ends, kind=kind))
     if anchors["copying"] is not None:
         told.append(strings.LIKENESS_COPYING.format(copying=f"{anchors['copying']:.2f}"))
-    return f'<p class="hint">{" ".join(told)}</p><p class="hint">{strings.LIKENESS_UNTRIED}</p>'
+    return [*told, strings.LIKENESS_UNTRIED]
 
 
 def _work(now: Measuring) -> str:

@@ -85,8 +85,8 @@ def _tile(photo: PreparedPhoto, findings: Sequence[photo_checks.Finding], unseen
         found = strings.PHOTO_FOUND if photo.framed_by == FINDER else strings.PHOTO_BOXED
         badges += f'<span class="badge" title="{found}">▣</span>'
     notes = [strings.PHOTO_NOTES[f.kind] for f in findings if f.kind in strings.PHOTO_NOTES]
-    notes += [strings.PHOTO_UNSEEN] if unseen else []
     badges += f'<span class="tile-note">{" · ".join(notes)}</span>' if notes else ""
+    badges += f'<span class="tile-note calm">{strings.PHOTO_UNSEEN}</span>' if unseen else ""
     opened = strings.PHOTO_OPEN.format(name=photo.name) + (f". {problems}" if problems else "")
     removed = strings.PHOTO_REMOVE.format(name=photo.name)
     return (

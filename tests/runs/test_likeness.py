@@ -57,6 +57,20 @@ def test_the_step_to_keep(looks, best, since, words):
     assert words in said["advice"] and "12 pictures a step" in said["advice"]
 
 
+def test_three_pictures_are_no_reason_for_an_early_step():
+    """Their 95 % interval holds the first step too, which is shown and does not decide."""
+
+    def look(*values):
+        return StepLikeness({("p", k): value for k, value in enumerate(values)}, {("c", 0): 0.1})
+
+    looks = {0: look(0, 0, 0), 50: look(0.6, 0.5, 0.75), 100: look(0.8, 0.85, 0.9)}
+    looks |= {150: look(0.82, 0.86, 0.87)}
+    said = report(looks, [50, 100, 150])
+    mean, half_width = said["by_step"][50]["less"]
+    assert half_width > mean > 0.2 and said["best_step"] == 100
+    assert said["by_step"][100]["less"] is None or said["by_step"][150]["less"] is None
+
+
 def test_the_untrained_model_and_steps_that_are_gone_are_never_chosen():
     said = report({0: seen(0.99), 50: seen(0.99), 100: seen(0.8)}, [100, 150])
     assert said["best_step"] == 100 and set(said["by_step"]) == {0, 50, 100}

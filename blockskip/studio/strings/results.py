@@ -95,6 +95,7 @@ LIKENESS_UNTRIED = (
     "No figure is good or bad by itself, only compared with the others. These rules have been tried "
     "on drawn pets only: look at the pictures too."
 )
+LIKENESS_MEANING = "What the figures mean"
 LIKENESS_CHART = "Likeness by step"
 LIKENESS_CHART_ABOUT = "Shaded: what so few pictures leave open of the distance to the top."
 LIKENESS_CHART_LABEL = "by step; the table below has the figures"
