@@ -24,6 +24,7 @@ from blockskip.core.settings import Settings
 from blockskip.core.shortage import shortage
 from blockskip.models.sources.tools import has_tool
 from blockskip.runs.checkpoints import saved_steps
+from blockskip.runs.folders import by_step
 from blockskip.runs.likeness_rules import report
 from blockskip.runs.likeness_types import LikenessReport
 from blockskip.runs.run import Run
@@ -46,8 +47,8 @@ class Progress:
 
 
 def read(run: Run) -> dict | None:
-    """Return a run's likeness report (LikenessReport), or None if its newest step is not measured
-    yet. For a real model that was not measured it has no figures, and measure = None."""
+    """Return a run's likeness report (LikenessReport), or None if its newest step with pictures is
+    not measured yet. For a real model that was not measured it has no figures, and measure = None."""
     settings, steps = run.settings(), saved_steps(run)
     if not steps:
         return None
@@ -56,7 +57,9 @@ def read(run: Run) -> dict | None:
         saved: LikenessReport = files.read_json(likeness_file(run), LikenessReport)
     except (OSError, ValueError):
         return None if demo else _unmeasured(settings, steps)
-    if saved.measure == ("judge" if demo else "features") and steps[-1] in saved.by_step:
+    shown = by_step(run.previews_dir, "")  # a run that was stopped has none of its last step
+    newest = max((step for step in steps if step in shown), default=steps[-1])
+    if saved.measure == ("judge" if demo else "features") and newest in saved.by_step:
         return asdict(saved)
     return None if demo else _unmeasured(settings, steps)
 

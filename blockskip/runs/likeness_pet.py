@@ -70,7 +70,8 @@ class Photos:
 def measure(run: Run, progress: Progress) -> tuple[dict[int, StepLikeness], PetScale, Anchors]:
     """Return the likeness of the pictures by step, what it means, and what it is compared with.
 
-    progress(n, total): pictures and photos that were looked at. Raises UserError if the tool, the
+    A picture in which the finder of pets finds none is measured whole, and counted. progress(n,
+    total): of two passes over photos and pictures. Raises UserError if the tool, the
     photos or the pictures cannot be used.
     """
     kind = run.settings().class_name
@@ -82,21 +83,22 @@ def measure(run: Run, progress: Progress) -> tuple[dict[int, StepLikeness], PetS
             f"Run “{run.name}” has no photo that can be opened.",
             "Restore the run's folder photos/.",
         )
-    photo_crops = [_photo_crop(path, find) for path in (*seen, *held_out)]
-    frames = {step: _frames(images, find) for step, images in pictures.items()}
-    crops = [
-        square_crop(image, frames[step][key])
-        for step, images in pictures.items()
-        for key, image in images.items()
-    ]
-    rows = embedder.embed([*photo_crops, *crops], progress)
+    num = len(seen) + len(held_out) + sum(map(len, pictures.values()))
+    crops = [_photo_crop(path, find) for path in (*seen, *held_out)]
+    lost = dict.fromkeys(pictures, 0)
+    for step, images in pictures.items():
+        for image in images.values():
+            progress(len(crops), 2 * num)
+            frame = find(image) if find else propose_box(image)
+            lost[step] += frame is None
+            crops.append(square_crop(image, frame))
+    rows = embedder.embed(crops, lambda n, _: progress(num + n, 2 * num))
     photos = _photos(rows, seen, held_out)
-    looks, at = {}, len(photo_crops)
+    looks, at = {}, len(seen) + len(held_out)
     for step, images in pictures.items():
         part = rows[at : at + len(images)]
         at += len(images)
-        lost = sum(box is None for box in frames[step].values()) if find else None
-        looks[step] = _look(run, list(images), part, photos, lost)
+        looks[step] = _look(run, list(images), part, photos, lost[step] if find else None)
     return looks, *_scale(looks, photos, pictures)
 
 
@@ -153,12 +155,6 @@ def _paths(folder: Path) -> list[Path]:
 def _photo_crop(path: Path, find: Finder | None) -> Image.Image:
     image = open_photo(path)
     return square_crop(image, read_box(path) or (find and find(image)) or propose_box(image))
-
-
-def _frames(images: KeyedImages, find: Finder | None) -> dict[tuple[str, int], Box | None]:
-    """Return the pet's frame in each picture: the finder's, who may find none, else around what
-    stands out."""
-    return {key: find(image) if find else propose_box(image) for key, image in images.items()}
 
 
 def _finder(kind: str) -> Finder | None:

@@ -71,8 +71,9 @@ def make_rounds(run: Run, rounds: int, progress: Progress) -> None:
     work already.
     """
     with processes.held(image_requests.lock(run)) as ours:
-        others = (run, *list_runs())
-        if not ours or any(other.worker() is not None for other in others):
+        others = [other for other in list_runs() if other.folder != run.folder]
+        busy = run.worker() or any(other.worker() or other.image_worker() for other in others)
+        if not ours or busy:
             raise WrongState(
                 "Another model is at work: there is room for one at a time.",
                 "Wait until it is done, then ask for more pictures again.",

@@ -116,6 +116,9 @@ def test_what_was_written_is_read_until_there_is_a_newer_step(run):
     files.write_json(likeness.likeness_file(run), report({20: seen(0.8)}, [20]))
     assert likeness.read(run)["by_step"][20]["subject"] == pytest.approx(0.8)
     files.write_bytes(run.adapters_dir / "step-00030.safetensors", b"")
+    draw(run, 20, [SUBJECT.pet] * 3, "room")
+    assert likeness.read(run) is not None, "it was stopped there, and has no pictures"
+    draw(run, 30, [SUBJECT.pet] * 3, "room")
     assert likeness.read(run) is None
 
 

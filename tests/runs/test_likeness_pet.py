@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 import pytest
-from helpers import tiny_dino
+from helpers import tiny_detector, tiny_dino
 from PIL import Image
 
 from blockskip.core import files
@@ -88,6 +88,7 @@ def test_a_copy_of_a_training_photo_is_told_and_one_of_a_held_out_photo_is_not(m
     rows = likeness.measure(made)
     assert (rows["by_step"][10]["copies"], rows["by_step"][20]["copies"]) == (2, 0)
     assert rows["anchors"]["held_out"] and rows["anchors"]["photos"] == 2
+    assert rows["by_step"][10]["not_found"] is None, "nobody looked"
     assert rows["by_step"][20]["subject"] > rows["by_step"][10]["subject"], "copying is no merit"
     assert rows["best_step"] == 20, "most pictures of the other step are copies"
     assert likeness.read(made) == rows
@@ -138,18 +139,19 @@ def test_the_class_word_that_becomes_the_pet_is_overlearnt(make, monkeypatch):
     assert (rows["best_step"], rows["overlearnt_from"]) == (10, 20)
 
 
-def test_pets_that_the_finder_does_not_find_are_counted(make, monkeypatch):
-    steps = {0: BEFORE, 10: [picture(90 + k) for k in range(3)] + [BEFORE[3]]}
-    made = make(PHOTOS, {5}, steps)
-    assert likeness.measure(made)["by_step"][10]["not_found"] is None, "nobody looked"
-    light = [np.asarray(image).mean() for image in steps[10]]
-
-    def find(image):
-        return Box(0.2, 0.2, 0.8, 0.9) if np.asarray(image).mean() > sorted(light)[1] else None
-
-    monkeypatch.setattr(likeness_pet, "_finder", lambda kind: find)
+@pytest.mark.parametrize("sure, lost", [(2.0, 0), (-6.0, 4)])
+def test_pets_that_the_finder_does_not_find_are_counted(
+    make, tool, monkeypatch, tmp_path, sure, lost
+):
+    """The finder's real class sees a cat in every picture, or in none."""
+    made = make(PHOTOS, {5}, {0: BEFORE, 10: [*(picture(90 + k) for k in range(3)), BEFORE[3]]})
+    for name, data in tiny_detector.published(sure).items():
+        files.write_bytes(tmp_path / "detector" / name, data)
+    folders = {"likeness": tool, "detector": tmp_path / "detector"}
+    monkeypatch.setattr(likeness_pet, "has_tool", lambda name: True)
+    monkeypatch.setattr(likeness_pet, "find_tool", folders.get)
     step = likeness.measure(made)["by_step"][10]
-    assert step["not_found"] == 2 and step["pictures"] == 4, "they are measured all the same"
+    assert step["not_found"] == lost and step["pictures"] == 4, "they are measured all the same"
 
 
 def test_only_the_frame_is_seen_and_nothing_is_stretched():
