@@ -47,12 +47,17 @@ window.blockskip = (() => {
       setTimeout(() => { pressed.disabled = false; }, 8000);
     }
     if (said.field) {
-      const field = element.querySelector(`input[name="${said.field}"]`);
+      const field = element.querySelector(`[name="${said.field}"]`);
       said.value = field.value;
       if (field.type === 'password') {
         field.value = '';
         field.dispatchEvent(new Event('input', {bubbles: true}));  // otherwise `keep` would restore the typed text
       }
+    }
+    if (said.reset) {  // its text is given anew by the server
+      const field = element.querySelector(`[name="${said.reset}"]`);
+      field.value = '';
+      field.dispatchEvent(new Event('input', {bubbles: true}));
     }
     pressedNow = said;
     if (said.confirm) ask(pressed, said.confirm, undefined, () => trigger('click', said));
@@ -81,7 +86,7 @@ window.blockskip = (() => {
       ['model', 'file', 'run', 'id'].map(key => one.dataset[key] ? `[data-${key}="${CSS.escape(one.dataset[key])}"]` : '').join('') : '';
     watch('value', () => {
       for (const fold of element.querySelectorAll('details')) fold.open = open.has(fold.querySelector('summary').textContent);
-      for (const field of element.querySelectorAll('input[type=text], input[type=password]'))
+      for (const field of element.querySelectorAll('input[type=text], input[type=password], textarea'))
         if (typed[field.name]) field.value = typed[field.name];
       if (focus && document.activeElement === document.body) element.querySelector(focus)?.focus();
     });
@@ -174,7 +179,7 @@ window.blockskip = (() => {
     box.innerHTML = `<div class="photo-grid"><div class="picture"><img alt=""><div class="frame" tabindex="0" role="group"><i></i></div></div>
       <div class="photo-side"><h3></h3><ul class="findings"></ul>
       <h4 class="box-title"></h4><p class="hint box-about"></p><p class="presses box-row"></p>
-      <label class="field"><span></span><textarea name="caption" rows="2" maxlength="400"></textarea></label><p class="hint caption-about"></p>
+      <label class="field"><span></span><textarea name="caption" rows="3" maxlength="400"></textarea></label><p class="hint caption-about"></p>
       <h4 class="crops-title"></h4><img class="crops" alt=""><p class="crop-words"><span></span><span></span><span></span></p><p class="hint crops-about"></p></div></div>
       <p class="presses photo-foot"></p>`;
     const find = selector => box.querySelector(selector);

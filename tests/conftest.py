@@ -1,3 +1,4 @@
+import gc
 import os
 import sys
 from pathlib import Path
@@ -30,6 +31,14 @@ def pytest_collection_modifyitems(items):
     items.sort(
         key=lambda item: "browser/" not in item.nodeid and "test_whole_run" not in item.nodeid
     )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _what_is_there_stays():
+    """Libraries and earlier tests left millions of objects, which each collection of the program
+    would search (it makes one after every stage of a run)."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

@@ -8,6 +8,7 @@ import pytest
 from typer.main import get_command
 
 from blockskip.cli.app import app
+from blockskip.core import presets
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -75,3 +76,10 @@ def test_files_named_in_the_docs_exist():
 
 def test_the_readme_is_a_front_page():
     assert len(text_of(ROOT / "README.md").splitlines()) <= 150
+
+
+def test_the_page_on_comfyui_names_every_file_of_models():
+    page = text_of(ROOT / "docs" / "comfyui.md")
+    for row in presets.model_rows().values():
+        names = [name for part in row.parts for name in row.comfyui.usual(part)[:1]]
+        assert [name for name in names if f"`{name}`" not in page] == [], row.name

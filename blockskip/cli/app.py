@@ -15,6 +15,7 @@ import typer
 from rich.text import Text
 
 from blockskip.cli import options
+from blockskip.cli.describe import describe
 from blockskip.cli.errors import console, exit_code_of
 from blockskip.cli.lab import lab
 from blockskip.cli.likeness import likeness_
@@ -239,6 +240,7 @@ def _run_row(run: Run) -> dict:
     return facts | {"bytes": run.size_bytes(), "problem": problem.title if problem else ""}
 
 
+app.command()(describe)
 app.command()(preview)
 app.command()(export)
 app.command(name="likeness")(likeness_)

@@ -14,7 +14,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn
 
 from blockskip.cli import options
 from blockskip.core import presets, repositories
-from blockskip.core.errors import ModelMissing, command, from_kind
+from blockskip.core.errors import ModelMissing, UserError, command, from_kind
 from blockskip.core.output import Json, print_result
 from blockskip.core.paths import ROOT
 from blockskip.core.units import duration
@@ -43,7 +43,9 @@ def models(
         lines = [*map(_offer_line, rows), "", *map(_tool_line, helpers), *_download_hints(rows)]
         print_result(as_json, {"models": rows, "tools": helpers}, lines)
     elif action == "use-comfyui" and words:
-        selected = sources.select_comfyui(*map(Path, words))
+        problems: list[UserError] = []
+        selected = sources.select_comfyui(*map(Path, words), missing=problems.append)
+        incomplete = list(dict.fromkeys(map(str, problems)))
         unreadable = sources.unreadable_beside(*selected)
         data = {
             "models": [sources.status_dict(source.row) for source in selected],
@@ -52,9 +54,10 @@ def models(
                 for source in selected
             },
             "unreadable": unreadable,
+            "incomplete": incomplete,
         }
         lines = [line for source in selected for line in _chosen_files(source)]
-        print_result(as_json, data, [*lines, *unreadable])
+        print_result(as_json, data, [*lines, *unreadable, *incomplete])
     elif action == "check" and len(words) == 1:
         _print_model(as_json, sources.find_model(presets.model_row(words[0])))
     elif action == "fetch" and len(words) == 1:
@@ -104,13 +107,21 @@ def _download_hints(rows: list[dict]) -> list[str]:
     return [
         "",
         f"Download one: {command('models fetch')} NAME",
-        f"For FLUX.1, ComfyUI's own files also work: {command('models use-comfyui')} FOLDER",
+        f"{_from_comfyui(missing)}, the files that ComfyUI has also work: "
+        f"{command('models use-comfyui')} FOLDER",
         *(
             ["The licences of these must be accepted first, on their pages:", *pages]
             if pages
             else []
         ),
     ]
+
+
+def _from_comfyui(missing: list[dict]) -> str:
+    """Return which of these models are read from ComfyUI's files."""
+    rows = [presets.model_row(row["model"]) for row in missing]
+    others = [row.name for row in rows if not sources.is_read_from_files(row)]
+    return f"For all but {', '.join(others)}" if others else "For all of them"
 
 
 def _fetch(row: repositories.Repository, as_json: bool) -> None:

@@ -37,10 +37,12 @@ class DynamicShift:
 class ComfyuiNames:
     """Names of a model's files in ComfyUI's folders. files: part → beginnings of names; of a LoRA,
     whose tensors do not tell what it is for, the part is `lora`. others: words in names of other
-    models with the same shapes, which are taken only if the user names the file."""
+    models with the same shapes, which are taken only if the user names the file. named: parts of
+    whose files only the name tells whose they are: others are taken only if the user names them."""
 
     files: dict[str, tuple[str, ...]] = field(default_factory=dict)
     others: tuple[str, ...] = ()
+    named: tuple[str, ...] = ()
 
     def usual(self, part: str) -> tuple[str, ...]:
         """Return the beginnings of a part's file names, () if none are known."""

@@ -105,7 +105,7 @@ def lower_priority(nice: int = 19) -> None:
         low = psutil.BELOW_NORMAL_PRIORITY_CLASS if nice < 19 else psutil.IDLE_PRIORITY_CLASS
         psutil.Process().nice(low)
         return
-    os.nice(nice - os.nice(0))
+    os.nice(max(0, nice - os.nice(0)))  # only the administrator may raise it
     with suppress(OSError):  # Linux divides a core among sessions first; others have no such file
         Path("/proc/self/autogroup").write_text(str(nice), encoding="ascii")
 

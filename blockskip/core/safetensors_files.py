@@ -182,11 +182,6 @@ def read_metadata(path: Path) -> dict[str, str]:
     return read_header(path).metadata
 
 
-def read_table(path: Path) -> dict[str, dict]:
-    """Return the `Header.table` of a file, without torch. Raises UserError like `read_header`."""
-    return read_header(path, "Fetch or make it again.").table
-
-
 def row_checksums(path: Path) -> dict[str, int | list[int]]:
     """Return the checksums of a file; they are parsed once while it is unchanged. Raises Damaged,
     also if it is gone."""

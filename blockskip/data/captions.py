@@ -1,32 +1,20 @@
-"""Captions of photos: trigger and class, optionally with a captioner's description.
+"""Captions of photos: trigger and class, optionally with a description.
 
 One rule holds for the terminal, the page and the API (`training_caption`, applied when a run is
 made): a trained caption always has the trigger.
 
 Details in a caption, as in “a photo of momo cat, lying on a sofa”, are not learnt as part of the
-pet. The captioner is optional (BLIP, if its files exist; nothing is downloaded). It runs in its own
-process, since it needs torch and the importers of this module do not:
-
-    python -m blockskip.data.captions FOLDER MODEL OUT.jsonl
-
-FOLDER: the photos. OUT.jsonl: one line {"file", "text"} per photo, written as soon as it is known.
+pet. Captioners (models/captioners) can write them; data/descriptions.py makes captions of what they
+say.
 """
 
 from __future__ import annotations
 
-import json
 import re
-import subprocess
-import sys
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from safetensors import SafetensorError
-
-from blockskip.core import files, processes
-from blockskip.core.errors import BadFile, UserError
-from blockskip.core.paths import data_dir
 from blockskip.core.settings import Settings
 from blockskip.data.caption_files import captions_beside
 
@@ -34,9 +22,6 @@ from blockskip.data.caption_files import captions_beside
 _PLACEHOLDER = re.compile(r"[\[{<]\s*(?:trigger(?:[ _-]?word)?|name)\s*[\]}>]", re.IGNORECASE)
 # scripts that write words without blanks, or particles without blanks after them
 _NO_BLANKS = ("CJK", "HIRAGANA", "KATAKANA", "HANGUL", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
-
-HUB_ID = "Salesforce/blip-image-captioning-base"
-NUM_TOKENS = 40  # maximum length of a description
 
 # a captioner's words for a pet, which may differ from the owner's
 _ANIMALS = (
@@ -53,7 +38,11 @@ _OPENING = re.compile(
 )
 _THERE = re.compile(r"^(?:there (?:is|are)|this is|it is|arafe?d|araffes?)\s+", re.IGNORECASE)
 # words that end a noun phrase: “a cat sitting”, “a cat and a ball”, “a cat that is”
-_ENDS = r"(?:and|with|on|in|at|of|is|are|that|who|which|to|by|near|under|\w{2,}ing)\b"
+_ENDS = (
+    r"(?:and|with|on|in|at|of|is|are|that|who|which|to|by|near|under|behind|above|beside|beneath|between"
+    r"|over|from|for|through|around|against|inside|outside|while|the|an?|its|his|her|their"
+    r"|\w{2,}ing)\b"
+)
 _NO_PET = r"(?!\s+(?:bed|house|food|bowl|toy|collar|tree|park|door)\b)"  # a dog bed is no dog
 # remove “with green eyes”, which describes the pet's looks, but not “with its eyes closed”
 _LOOKS = re.compile(
@@ -157,96 +146,6 @@ def _animal(text: str, names: str, plain: bool = True) -> re.Match[str] | None:
     )
 
 
-def find_captioner() -> Path | None:
-    """Return the folder of an installed captioner, or None.
-
-    Looks at `models/captioner` in the data folder, then in the Hugging Face hub's cache.
-    """
-    from huggingface_hub import constants
-
-    candidates = [data_dir() / "models" / "captioner"]
-    hub = Path(constants.HF_HUB_CACHE) / f"models--{HUB_ID.replace('/', '--')}"
-    candidates += sorted(hub.glob("snapshots/*"))
-    for folder in candidates:
-        if (folder / "config.json").is_file() and any(folder.glob("*.safetensors")):
-            return folder
-    return None
-
-
-def start(folder: Path, model_folder: Path, out: Path) -> subprocess.Popen:
-    """Start a process that describes the photos of a folder. `read_results` reads its output."""
-    words = [str(part) for part in (folder, model_folder, out)]
-    return processes.start("blockskip.data.captions", words, out.with_suffix(".log"))
-
-
-def read_results(out: Path) -> dict[str, str]:
-    """Return the descriptions written so far, by file name."""
-    try:
-        lines = out.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
-    except OSError:
-        return {}
-    rows = [json.loads(line) for line in lines if line.endswith("\n")]  # the last may be incomplete
-    return {row["file"]: row["text"] for row in rows}
-
-
-def describe(paths: Sequence[Path], model_folder: Path) -> Iterator[str]:
-    """Describe each photo in order with a BLIP model on the CPU; "" for a file that is no photo.
-
-    Only the child process calls this, since it needs torch. Raises UserError if the folder has no
-    such model.
-    """
-    import torch
-    from transformers import BlipForConditionalGeneration, BlipProcessor
-
-    from blockskip.data import photos
-
-    try:
-        processor = BlipProcessor.from_pretrained(model_folder, local_files_only=True)
-        model = BlipForConditionalGeneration.from_pretrained(
-            model_folder, local_files_only=True, use_safetensors=True
-        )
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        raise BadFile(
-            f"The captioner in {model_folder} cannot be used: {str(error).partition(chr(10))[0]}",
-            f"It must be {HUB_ID} with its .safetensors file; or write the captions by hand.",
-        ) from error
-    model.eval()
-    for path in paths:
-        try:
-            image = photos.open_photo(path)
-        except UserError:
-            yield ""
-            continue
-        inputs = processor(images=image, return_tensors="pt")
-        with torch.inference_mode():
-            tokens = model.generate(**inputs, max_new_tokens=NUM_TOKENS, do_sample=False)
-        yield processor.decode(tokens[0], skip_special_tokens=True).strip()
-
-
-def main(arguments: Sequence[str]) -> int:
-    """Run the child process. Returns 0, or 1 with a plain reason on standard error."""
-    from blockskip.data import photos
-
-    folder, model, out = map(Path, arguments)
-    try:
-        paths = photos.find_photos([folder])
-        with open(out, "w", encoding="utf-8", newline="\n") as file:
-            for path, text in zip(paths, describe(paths, model), strict=True):
-                file.write(json.dumps({"file": path.name, "text": text}, ensure_ascii=False) + "\n")
-                file.flush()
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 1
-    except OSError as error:
-        print(files.disk_error(out, error), file=sys.stderr)
-        return 1
-    return 0
-
-
 def _clean(text: str) -> str:
     """Return the text on one line, without double quotes or a final full stop."""
     return " ".join(text.replace('"', " ").split()).strip(" .,;")
-
-
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))

@@ -29,6 +29,7 @@ from blockskip.core.paths import make_data_dir
 from blockskip.core.settings import Settings, settings_to_dict
 from blockskip.data.subject_boxes import Box
 from blockskip.memory import speed_process
+from blockskip.models.captioners import jobs as descriptions
 from blockskip.runs import control, event_log, failure, folders, run_file
 from blockskip.runs.folders import exists, run_folder, runs_dir
 from blockskip.runs.photo_copies import copy_photos
@@ -192,9 +193,8 @@ class Run:
     def start(self) -> subprocess.Popen:
         """Start or resume the run in a detached process, and return once it holds the run's lock.
 
-        Stops workers that generate pictures of any run, since a card has room for only one model,
-        and a measurement of this computer's speed.
-        Raises UserError if the run is running or done.
+        Stops what needs the card or RAM: workers that generate pictures of any run, a measurement
+        of speed, and describing photos. Raises UserError if the run is running or done.
         """
         with starting():
             info, state = self.info(), self.state()
@@ -207,9 +207,9 @@ class Run:
                 )
             files.remove(self.control_path)
             self.lock_path.touch()  # also a worker that dies at once has begun
-            log = self.folder / "worker.log"
             speed_process.stop()
-            process = processes.start_holder(WORKER, [str(self.folder)], log)
+            descriptions.stop("A training began.", "Describe the rest of the photos after it.")
+            process = processes.start_holder(WORKER, [str(self.folder)], self.folder / "worker.log")
             if process is None:
                 raise self._running()
             for run in [self, *list_runs()]:  # new ones see this worker and wait
@@ -281,15 +281,15 @@ def create_run(
     """Create the folder of a new run, and copy its photos with their boxes into it. Their captions
     are completed by the trigger (data/captions.py) and written beside the copies.
 
-    name: a name in the data folder, a path, or "" for a name from trigger, class and date.
-    frames: boxes that were found, for photos without a box file. held_out: those of the photos that training shall not see. Raises UserError if all photos are
-    held out, the name is taken or the disk is full.
+    name: a name in the data folder, a path, or "" for a name from trigger, class and date. frames:
+    boxes that were found, for photos without a box file. held_out: those of the photos that
+    training shall not see. Raises UserError if all photos are held out, the name is taken or the
+    disk is full.
     """
     if held_out and set(photos) <= set(held_out):
         raise BadInput("No photo is left to train on.", "Hold out fewer photos.")
     started = datetime.datetime.now().astimezone()
-    wanted = name or str(runs_dir() / folders.automatic_name(settings, started))
-    folder = run_folder(wanted)
+    folder = run_folder(name or str(runs_dir() / folders.automatic_name(settings, started)))
     if name:
         folders.check_new(name)
     make_data_dir()

@@ -11,6 +11,7 @@ from blockskip.runs import image_requests, likeness
 from blockskip.studio import (
     actions,
     card_view,
+    describe,
     draft,
     held_out,
     model_catalog,
@@ -78,6 +79,7 @@ def _mark_all(view: str, click: Click) -> None:
 
 
 def _clear(view: str, click: Click) -> Navigation:
+    describe.stop()
     draft.clear()
     return REFILL
 
@@ -129,7 +131,14 @@ CLICK_HANDLERS: dict[str, Callable[[str, Click], Navigation]] = {
     "unmark_all": _staying(lambda view, click: draft.unmark_all()),
     "find_again": _staying(lambda view, click: pet_search.retry()),
     "hold_out": _staying(_hold_out),
-    "describe": _staying(lambda view, click: model_catalog.describe_photos()),
+    "describe": _staying(lambda view, click: describe.start()),
+    "describe_anyway": _staying(lambda view, click: describe.start(anyway=True)),
+    "describe_stop": _staying(lambda view, click: describe.stop()),
+    "describe_with": _staying(lambda view, click: describe.choose(click.value)),
+    "describe_words": _staying(lambda view, click: describe.ask_for(click.value)),
+    "server_look": _staying(lambda view, click: describe.look_for_models(click.value)),
+    "server_allow": _staying(lambda view, click: describe.look_for_models(click.value, True)),
+    "server_model": _staying(lambda view, click: describe.choose_server_model(click.model)),
     "model": _choose_model,
     "use_comfyui": _use_comfyui,
     "fetch": _staying(lambda view, click: model_catalog.fetch(click.model)),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import threading
 import time
 from pathlib import Path
@@ -12,7 +11,6 @@ from blockskip.core.errors import UserError
 from blockskip.core.paths import data_dir, set_data_dir
 from blockskip.core.repositories import repository
 from blockskip.core.units import GIB
-from blockskip.data import captions
 from blockskip.models import sources
 from blockskip.models.sources import download_process, hub
 from blockskip.runs import storage
@@ -24,7 +22,6 @@ _lock = threading.Lock()
 _messages: dict[str, str] = {}
 _comfyui_folders: dict[str, list[tuple[Path, str]]] = {}
 _cached: tuple[float, ModelCatalog] | None = None
-_describing: subprocess.Popen | None = None
 
 
 def snapshot() -> ModelCatalog:
@@ -81,7 +78,7 @@ def use_comfyui(folder: str) -> None:
         ready = [o for o in sources.list_models() if o.state == "ready" and not o.demo]
         found = "; ".join(f"{offer.title}: {offer.where}" for offer in ready)
         _messages["comfyui"] = " ".join([found, *unreadable])
-        if ready:
+        if ready and draft.load().answers.get("model") not in [offer.model for offer in ready]:
             draft.save_answers(model=ready[0].model)
     except UserError as error:
         _messages["comfyui"] = f"{error.title} {error.remedy}"
@@ -125,31 +122,3 @@ def move_data(folder: str) -> None:
         _messages["data"] = strings.DATA_MOVED.format(folder=path)
     except UserError as error:
         _messages["data"] = f"{error.title} {error.remedy}"
-
-
-def can_describe() -> bool:
-    """Return whether a captioner is installed."""
-    return captions.find_captioner() is not None
-
-
-def describe_photos() -> None:
-    """Start the captioner on the draft's photos. Captions appear one by one."""
-    global _describing
-    model = captions.find_captioner()
-    if model is not None and not describing():
-        out = draft.photos_dir().parent / "described.jsonl"
-        out.unlink(missing_ok=True)
-        _describing = captions.start(draft.photos_dir(), model, out)
-
-
-def describing() -> bool:
-    """Return whether photos are being described, after adding finished captions to the draft."""
-    global _describing
-    if _describing is None:
-        return False
-    working = _describing.poll() is None
-    described = captions.read_results(draft.photos_dir().parent / "described.jsonl")
-    draft.add_captions({file: text for file, text in described.items() if text})
-    if not working:
-        _describing = None
-    return working

@@ -77,7 +77,8 @@ def _needs(offer: ModelStatus, catalog: ModelCatalog, download: Download | None)
     if download is not None and download.state == "failed":
         problem = f"{download.title} {download.remedy}"
     parts = [about, f'<p class="hint warn">{e(problem)}</p>' if problem else ""]
-    for folder, note in catalog.comfyui_folders.get(offer.model, ()):
+    found = catalog.comfyui_folders.get(offer.model, ())
+    for folder, note in found:
         where = f"{folder} ({note})"
         parts.append(
             f'<p class="hint path">{e(strings.MODEL_FOUND.format(where=where))}</p>'
@@ -85,7 +86,7 @@ def _needs(offer: ModelStatus, catalog: ModelCatalog, download: Download | None)
                 "use_comfyui", strings.MODEL_USE_FOUND, "primary", folder=folder, slow=1
             )
         )
-    return "".join(parts) + _download(offer, catalog, download)
+    return "".join(parts) + _download(offer, catalog, download, "" if found else "primary")
 
 
 def _sibling(offer: ModelStatus, catalog: ModelCatalog) -> str:
@@ -135,7 +136,7 @@ def _download(
 
 def _token(offer: ModelStatus, catalog: ModelCatalog) -> str:
     message = catalog.messages.get("token", "")
-    ask = _field("token", strings.MODEL_TOKEN, secret=True, model=offer.model)
+    ask = text_field("token", strings.MODEL_TOKEN, secret=True, model=offer.model)
     ask += action_button(
         "token", strings.MODEL_TOKEN_TEST, field="token", model=offer.model, slow=1
     )
@@ -176,7 +177,7 @@ def _comfyui(catalog: ModelCatalog) -> str:
     return (
         f"<details><summary>{strings.COMFYUI_FOLDER}</summary>"
         f'<p class="hint">{strings.COMFYUI_FOLDER_ABOUT}</p>'
-        f"{_field('comfyui', strings.COMFYUI_FOLDER)}"
+        f"{text_field('comfyui', strings.COMFYUI_FOLDER)}"
         f"{action_button('use_comfyui', strings.COMFYUI_USE, field='comfyui', slow=1)}"
         f"{f'<p class=hint role=status>{e(message)}</p>' if message else ''}</details>"
     )
@@ -198,17 +199,18 @@ def _data_folder(catalog: ModelCatalog) -> str:
     message = catalog.messages.get("data", "")
     return (
         f'<details><summary>{strings.DATA_TITLE}</summary><p class="hint path">{e(about)}</p>{clean}'
-        f"{_field('folder', strings.DATA_MOVE)}<p class='hint'>{strings.DATA_MOVE_ABOUT}</p>"
+        f"{text_field('folder', strings.DATA_MOVE)}<p class='hint'>{strings.DATA_MOVE_ABOUT}</p>"
         f"{action_button('move_data', strings.DATA_MOVE_DO, field='folder')}"
         f"{f'<p class=hint role=status>{e(message)}</p>' if message else ''}</details>"
     )
 
 
-def _field(name: str, label: str, secret: bool = False, **data: str) -> str:
+def text_field(name: str, label: str, secret: bool = False, value: str = "", **data: str) -> str:
     """Return a text field. studio.js sends its value with a click on the button that names it."""
     kind = "password" if secret else "text"
     extra = "".join(f' data-{key}="{e(value)}"' for key, value in data.items())
+    given = f' value="{e(value)}"' if value else ""
     return (
         f'<label class="field">{e(label)}<input type="{kind}" name="{name}" autocomplete="off" '
-        f'spellcheck="false"{extra}></label>'
+        f'spellcheck="false"{given}{extra}></label>'
     )

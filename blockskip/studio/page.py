@@ -38,7 +38,9 @@ QUEUED = PRIVATE | {"concurrency_limit": None}
 QUEUED_MINIMAL = QUEUED | {"show_progress": "minimal"}
 TABS = 64  # of which it is remembered what they saved
 _saved: dict[str, dict] = {}  # by tab, the one heard last at the end
-CLICKABLE_PARTS = "nav list photos models marks plan own_words busy hero compare pictures".split()
+CLICKABLE_PARTS = (
+    "nav list photos describe models marks plan own_words busy hero compare pictures".split()
+)
 
 
 class StudioBlocks(gr.Blocks):

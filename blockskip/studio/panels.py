@@ -91,7 +91,9 @@ def _photos() -> Widgets:
         show_label=False,
     )
     demo = gr.Button(strings.PHOTOS_DEMO, elem_id="demo", size="md")
-    return {"files": files, "demo": demo, "photos": html(elem_id="photos", js="photos")}
+    shown = {"photos": html(elem_id="photos", js="photos")}
+    shown["describe"] = html(elem_id="describe", js="models")
+    return {"files": files, "demo": demo, **shown}
 
 
 def _pet() -> Widgets:

@@ -22,7 +22,6 @@ def photos(
     now: Draft,
     settings: Settings,
     can_describe: bool,
-    describing: bool,
     search: Search,
     pet: str = "",
     unseen: HeldOut = NONE,
@@ -52,7 +51,7 @@ def photos(
         f'{bad}<div class="photos" data-photos="{json_attribute(_for_dialog(now, settings, findings, search, unseen))}" '
         f'data-texts="{json_attribute(_dialog_texts(settings, can_describe))}">'
         f'<ul class="tiles">{tiles}</ul>{foot}<p class="hint">{strings.PHOTO_HINT}</p>'
-        f"{_search_status(search, pet)}{_box_buttons(now, search)}{_held_out(now, unseen)}{_caption_button(can_describe, describing)}{hint}</div>"
+        f"{_search_status(search, pet)}{_box_buttons(now, search)}{_held_out(now, unseen)}{hint}</div>"
     )
 
 
@@ -88,10 +87,11 @@ def _tile(photo: PreparedPhoto, findings: Sequence[photo_checks.Finding], unseen
     badges += f'<span class="tile-note">{" · ".join(notes)}</span>' if notes else ""
     badges += f'<span class="tile-note calm">{strings.PHOTO_UNSEEN}</span>' if unseen else ""
     opened = strings.PHOTO_OPEN.format(name=photo.name) + (f". {problems}" if problems else "")
+    words = f'<span class="words">{e(photo.caption)}</span>' if photo.caption else ""
     removed = strings.PHOTO_REMOVE.format(name=photo.name)
     return (
         f'<li><button type="button" class="open" data-open="{e(photo.file)}" aria-label="{e(opened)}">'
-        f'<img src="{source}" alt="" loading="lazy">{_mark(photo)}</button>{badges}'
+        f'<img src="{source}" alt="" loading="lazy">{_mark(photo)}{words}</button>{badges}'
         f'<button type="button" class="remove" data-do="remove" data-file="{e(photo.file)}" '
         f'aria-label="{e(removed)}" title="{e(removed)}">×</button></li>'
     )
@@ -151,17 +151,6 @@ def _box_buttons(now: Draft, search: Search) -> str:
     about = strings.PHOTOS_BOXED_ABOUT.format(count=boxed, total=len(now.photos))
     words = f'<p class="hint">{about}</p>' if boxed else ""
     return f'<div class="marks-row">{buttons}</div>{words}' if buttons or words else ""
-
-
-def _caption_button(can_describe: bool, describing: bool) -> str:
-    """Return a button that starts the captioner, if one is installed."""
-    if describing:
-        return f'<p class="hint" role="status">{strings.DESCRIBING}</p>'
-    return (
-        f'<p class="presses">{action_button("describe", strings.DESCRIBE_ALL)}</p>'
-        if can_describe
-        else ""
-    )
 
 
 @lru_cache(maxsize=4)

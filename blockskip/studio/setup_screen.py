@@ -12,6 +12,8 @@ from blockskip.runs.run import Run
 from blockskip.studio import (
     actions,
     card_view,
+    describe,
+    describe_view,
     draft,
     held_out,
     measuring,
@@ -26,12 +28,12 @@ from blockskip.studio import (
 )
 from blockskip.studio.formatting import action_button, e, note
 
-PARTS = ("photos", "models", "wording", "marks", "plan", "own_words", "train", "busy")
+PARTS = ("photos", "describe", "models", "wording", "marks", "plan", "own_words", "train", "busy")
 
 
 def parts() -> tuple[dict[str, dict], draft.Draft]:
     """Return the updates of PARTS, and the draft that they show."""
-    describing = model_catalog.describing()
+    captions = describe.state()  # first, because it adds captions to the draft
     saved, answers, busy = draft.load(), actions.current_answers(), run_state.running()
     row, unseen = presets.model_row(answers["model"]), held_out.find(saved, answers)
     count, models = len(saved.photos) - len(unseen.files), model_catalog.snapshot()
@@ -44,14 +46,9 @@ def parts() -> tuple[dict[str, dict], draft.Draft]:
         train = strings.TRAIN_STEPS.format(steps=settings.steps)
     parts = {
         "photos": photo_view.photos(
-            saved,
-            settings,
-            model_catalog.can_describe(),
-            describing,
-            search,
-            answers["name"],
-            unseen,
+            saved, settings, captions.ready, search, answers["name"], unseen
         ),
+        "describe": describe_view.captions(saved, captions),
         "models": model_view.models(models, row.name),
         "wording": _wording(trigger, kind or "pet"),
         "marks": _marks() + card_view.programs(planned),

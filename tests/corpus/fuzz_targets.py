@@ -262,7 +262,9 @@ def click_payload(data: bytes, folder: Path) -> object:
     from blockskip.studio import actions, click_handlers, page
 
     value = _json(data)
-    quiet = set(click_handlers.CLICK_HANDLERS) - {"use_comfyui", "fetch", "token", "move_data"}
+    quiet = set(click_handlers.CLICK_HANDLERS) - {
+        *("use_comfyui", "fetch", "token", "move_data", "server_look", "server_allow")
+    }
     if not isinstance(value, dict) or str(value.get("do")) not in quiet:
         return None
     try:

@@ -1,20 +1,8 @@
-"""Captions name the pet once and keep what else is said; the captioner runs without the studio's
-knowing of torch."""
-
-import subprocess
-import sys
+"""Captions name the pet once and keep what else is said."""
 
 import pytest
-import torch
-from huggingface_hub import constants
-from PIL import Image
-from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration
 
-from blockskip.core import files
-from blockskip.core.errors import UserError
-from blockskip.core.paths import data_dir
 from blockskip.core.settings import Settings
-from blockskip.data import captions
 from blockskip.data.captions import add_subject, default_caption, notes, training_caption
 
 MOMO = "a photo of momo cat"
@@ -123,90 +111,3 @@ def test_the_terminal_says_what_is_added_and_what_is_not_used(tmp_path):
     ]
     assert notes(paths[1:4], Settings(trigger="momo")) == []
     assert notes(paths[:1], Settings(trigger="momo"))[-1].endswith("to 1 caption that lacks it.")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    """A random BLIP of the real one's layout, with a vocabulary of a few words."""
-    folder = tmp_path_factory.mktemp("mödel") / "captioner"
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[DEC]", "a", "cat", "on", "sofa"]
-    size = len(words)
-    text = {
-        "vocab_size": size,
-        "hidden_size": 16,
-        "intermediate_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "encoder_hidden_size": 16,
-        "bos_token_id": 4,
-        "eos_token_id": 3,
-        "sep_token_id": 3,
-        "pad_token_id": 0,
-    }
-    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
-    vision |= {"num_attention_heads": 2, "image_size": 32, "patch_size": 8}
-    torch.manual_seed(0)
-    config = BlipConfig(text_config=text, vision_config=vision, projection_dim=16)
-    BlipForConditionalGeneration(config).save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
-    BertTokenizer(str(folder / "vocab.txt"), bos_token="[DEC]").save_pretrained(folder)
-    how = {"image_processor_type": "BlipImageProcessor", "processor_class": "BlipProcessor"}
-    how |= {
-        "do_normalize": True,
-        "do_resize": True,
-        "resample": 3,
-        "size": {"height": 32, "width": 32},
-    }
-    files.write_json(folder / "preprocessor_config.json", how)
-    return folder
-
-
-def test_the_child_describes_every_photo_and_only_the_child_knows_torch(tmp_path, model):
-    folder, out = tmp_path / "Fötos 1", tmp_path / "out.jsonl"
-    folder.mkdir()
-    for name, colour in (("ä.png", "red"), ("b.png", "blue")):
-        Image.new("RGB", (50, 40), colour).save(folder / name)
-    (folder / "c.jpg").write_bytes(b"no photo")
-    assert captions.read_results(out) == {}
-    process = captions.start(folder, model, out)
-    assert process.wait(120) == 0, out.with_suffix(".log").read_text()
-    expected = list(captions.describe([folder / n for n in ("b.png", "c.jpg", "ä.png")], model))
-    assert expected[1] == "" and all(
-        set(t.split()) <= {"a", "cat", "on", "sofa", "[UNK]"} for t in expected
-    )
-    assert captions.read_results(out) == dict(
-        zip(("b.png", "c.jpg", "ä.png"), expected, strict=True)
-    )
-    with open(out, "ab") as file:
-        file.write(b'{"file": "d.png", "te')
-    assert len(captions.read_results(out)) == 3, "half a line is not there yet"
-    code = "import sys, blockskip.data.captions as c; c.find_captioner(); sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], timeout=60).returncode == 0
-
-
-def test_a_folder_that_is_no_captioner_is_said_in_words(tmp_path, model, capsys):
-    Image.new("RGB", (50, 40)).save(tmp_path / "a.png")
-    broken = tmp_path / "broken"
-    broken.mkdir()
-    for file in model.iterdir():
-        data = file.read_bytes()
-        (broken / file.name).write_bytes(data[:100] if file.suffix == ".safetensors" else data)
-    for folder in (tmp_path / "nowhere", broken):
-        with pytest.raises(UserError, match="captioner"):
-            list(captions.describe([tmp_path / "a.png"], folder))
-        assert captions.main([str(tmp_path), str(folder), str(tmp_path / "o.jsonl")]) == 1
-        told = capsys.readouterr().err
-        assert "captioner" in told and "Traceback" not in told
-
-
-def test_a_captioner_is_found_where_it_lies(tmp_path, monkeypatch):
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
-    assert captions.find_captioner() is None
-    hub = tmp_path / "hub" / "models--Salesforce--blip-image-captioning-base" / "snapshots" / "1"
-    own = data_dir() / "models" / "captioner"
-    for folder in (hub, own):
-        folder.mkdir(parents=True)
-        (folder / "config.json").write_text("{}")
-        assert captions.find_captioner() != folder, "without weights it is none"
-        (folder / "model.safetensors").write_bytes(b"x")
-        assert captions.find_captioner() == folder

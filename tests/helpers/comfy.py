@@ -17,6 +17,10 @@ from torch import Tensor
 from blockskip.models.sources.known_formats import format_of
 from blockskip.models.sources.part_formats import PartFormat
 
+# the folders of vocabularies in ComfyUI's program
+CLIP = "comfy/sd1_tokenizer"
+T5 = "comfy/text_encoders/t5_tokenizer"
+
 _OUTSIDE = {
     "x_embedder": "img_in",
     "context_embedder": "txt_in",
@@ -171,17 +175,21 @@ def comfy_folder(home: Path, model: Path, parts: dict[str, dict[str, Tensor]]) -
         path = home / "models" / places[part]
         path.parent.mkdir(parents=True, exist_ok=True)
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
-    clip, t5 = home / "comfy/sd1_tokenizer", home / "comfy/text_encoders/t5_tokenizer"
-    shutil.copytree(model / "tokenizer_2", t5)
-    clip.mkdir(parents=True)
-    words = json.loads((model / "tokenizer/tokenizer.json").read_text(encoding="utf-8"))["model"]
-    (clip / "vocab.json").write_text(json.dumps(words["vocab"]), encoding="utf-8")
+    clip_vocabulary(home / CLIP, model / "tokenizer")
+    shutil.copytree(model / "tokenizer_2", home / T5)
+    return home
+
+
+def clip_vocabulary(folder: Path, tokenizer: Path) -> None:
+    """Write the words of a tokenizer as ComfyUI's program has CLIP's."""
+    folder.mkdir(parents=True)
+    words = json.loads((tokenizer / "tokenizer.json").read_text(encoding="utf-8"))["model"]
+    (folder / "vocab.json").write_text(json.dumps(words["vocab"]), encoding="utf-8")
     # as in ComfyUI's file, since ComfyUI pads by itself; CLIP's limit is lower
     limits = {"tokenizer_class": "CLIPTokenizer", "model_max_length": 8192}
-    (clip / "tokenizer_config.json").write_text(json.dumps(limits), encoding="utf-8")
+    (folder / "tokenizer_config.json").write_text(json.dumps(limits), encoding="utf-8")
     merges = [m if isinstance(m, str) else " ".join(m) for m in words["merges"]]
-    (clip / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges), encoding="utf-8")
-    return home
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "\n".join(merges), encoding="utf-8")
 
 
 def original_parts(folder: Path) -> dict[str, dict[str, Tensor]]:

@@ -1,6 +1,15 @@
 """The families whose tiny models are read from ComfyUI's files. A new one adds an entry."""
 
-from helpers import comfy_flux2, comfy_krea2, comfy_qwen_image, comfy_z_image
+from helpers import (
+    comfy_chroma,
+    comfy_flux,
+    comfy_flux2,
+    comfy_krea2,
+    comfy_qwen_image,
+    comfy_qwen_image21,
+    comfy_sd3,
+    comfy_z_image,
+)
 
 CASES = {
     case.row: case
@@ -9,5 +18,9 @@ CASES = {
         comfy_flux2.CASE,
         comfy_qwen_image.CASE,
         comfy_krea2.CASE,
+        comfy_flux.CASE,
+        comfy_chroma.CASE,
+        comfy_sd3.CASE,
+        comfy_qwen_image21.CASE,
     )
 }

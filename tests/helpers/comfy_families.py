@@ -48,7 +48,7 @@ class ComfyCase:
     function from diffusers' to the original names, independent of the program's, for any size.
     prefixes: of parts in one file with all of them. vocabularies: tokenizer of the pipeline →
     ComfyUI's folder for it. library: part → diffusers' function from the original names to its own.
-    llama: text encoder → architecture of its GGUFs. spellings: part → a function from the original
+    library_whole: those that count on the whole model's width. llama: text encoder → architecture of its GGUFs. spellings: part → a function from the original
     names to others that programs write. texts: templates of prompts, whose words the vocabulary
     has."""
 
@@ -58,6 +58,7 @@ class ComfyCase:
     prefixes: dict[str, str]
     vocabularies: dict[str, str]
     library: dict[str, Convert]
+    library_whole: dict[str, Convert] = dataclasses.field(default_factory=dict)
     llama: dict[str, MODEL_ARCH] = dataclasses.field(default_factory=dict)
     spellings: dict[str, Convert] = dataclasses.field(default_factory=dict)
     texts: str = ""

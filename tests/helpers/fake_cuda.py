@@ -14,11 +14,11 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch._subclasses.fake_tensor import FakeTensor, FakeTensorMode
+from torch.overrides import TorchFunctionMode
 
 from blockskip.lab.measuring.peak_memory import PeakMeter
 
 COPY = torch.ops.aten.copy_.default
-CPU_GETITEM = Tensor.__getitem__
 CARD = torch.device("cuda:0")
 
 
@@ -28,8 +28,7 @@ def fake_cuda() -> Iterator[None]:
     with (
         torch.no_grad(),
         FakeTensorMode(allow_non_fake_inputs=True),
-        mock.patch.object(Tensor, "__getitem__", _getitem),
-        mock.patch.object(Tensor, "__setitem__", _setitem),
+        _Indexing(),
         mock.patch.object(Tensor, "contiguous", lambda tensor, **_: tensor),
         mock.patch.object(Tensor, "copy_", lambda tensor, *of: COPY(tensor, *of)),
         mock.patch.object(FakeTensor, "tolist", _fake_numbers),
@@ -37,9 +36,18 @@ def fake_cuda() -> Iterator[None]:
         yield
 
 
+class _Indexing(TorchFunctionMode):
+    """Indexes tensors on the card. Patching `Tensor.__getitem__` would leave its mark: afterwards
+    torch takes every tensor for a sequence, and `torch.tensor([a 0-d tensor])` fails."""
+
+    def __torch_function__(self, function, types, args=(), kwargs=None):
+        done = {Tensor.__getitem__: _getitem, Tensor.__setitem__: _setitem}.get(function)
+        if done is not None and args[0].device.type != "cpu":
+            return done(*args)
+        return function(*args, **(kwargs or {}))
+
+
 def _getitem(tensor: Tensor, index: object) -> Tensor:
-    if tensor.device.type == "cpu":
-        return CPU_GETITEM(tensor, index)
     indices = index if isinstance(index, tuple) else (index,)
     if all(isinstance(entry, Tensor) for entry in indices):
         return torch.ops.aten.index.Tensor(tensor, list(indices))

@@ -14,7 +14,7 @@ from blockskip.studio.run_preferences import load
 
 def drawn():
     """The tiles of the draft as it is."""
-    return photo_view.photos(draft.load(), Settings(), False, False, Search())
+    return photo_view.photos(draft.load(), Settings(), False, Search())
 
 
 def test_the_draft_outlives_the_process(pet, tmp_path):

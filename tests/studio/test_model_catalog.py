@@ -103,6 +103,18 @@ def test_what_was_found_in_comfyui_is_offered(tmp_path):
     drawn = model_view.models(whole, "flux-dev")
     assert "Com&quot;fy &lt;UI&gt;" in drawn and "<UI>" not in drawn and note in drawn
     assert strings.MODEL_USE_FOUND in drawn
+    assert drawn.count("press primary") == 1, "the download is the second choice"
+
+
+def test_the_model_that_was_chosen_stays_chosen(monkeypatch):
+    """Also if other models were found in the same ComfyUI."""
+    offers = [dataclasses.replace(FLUX, model=name, state="ready") for name in ("a", "z-image")]
+    monkeypatch.setattr(sources, "select_comfyui_in_subprocess", lambda path: [])
+    monkeypatch.setattr(sources, "list_models", lambda: offers)
+    for chosen, then in (("z-image", "z-image"), ("sana-0.6b", "a")):
+        draft.save_answers(model=chosen)
+        model_catalog.use_comfyui("/somewhere")
+        assert draft.load().answers["model"] == then
 
 
 def test_a_folder_that_is_no_comfyui_is_said(tmp_path, told):

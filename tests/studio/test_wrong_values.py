@@ -148,8 +148,9 @@ def test_the_value_is_named(endpoints, call, key, value):
 @pytest.mark.parametrize("do", sorted(set(click_handlers.CLICK_HANDLERS) - {"use_comfyui"}))
 def test_no_click_is_surprised(do, pet, finished, event, monkeypatch):
     from blockskip.runs import image_requests
-    from blockskip.studio import model_catalog
+    from blockskip.studio import describe, model_catalog
 
+    monkeypatch.setattr(describe.Server, "models", lambda server: [])
     monkeypatch.setattr(image_requests, "ensure_worker", lambda run: None)
     monkeypatch.setattr(model_catalog.download_process, "start", lambda row: None)
     monkeypatch.setattr(model_catalog.hub, "try_token", lambda row, token: None)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from blockskip.core import stages
 from blockskip.core.presets import ModelRow
@@ -115,8 +116,10 @@ def _trained_and_state(row: ModelRow, settings: Settings) -> float:
 
 def _forward_and_backward(row: ModelRow, settings: Settings) -> float:
     stats, ff = model_stats(row.name), settings.targets == "attention+ff"
-    types = (stats.block_type(i) for i in middle_blocks(row, settings))
-    kept = [settings.plan.batch * _activations(row, settings, kind, ff) for kind in types]
+    sizes = [settings.plan.batch * _activations(row, settings, kind, ff) for kind in stats.kinds]
+    middle = middle_blocks(row, settings)
+    blocks = [size for size, k in zip(sizes, stats.kinds, strict=True) for _ in range(k.count)]
+    kept = blocks[middle.start : middle.stop]
     # temporaries of the backward pass
     passing = settings.plan.batch * activation_bytes(
         row, settings, stats.passing_image, stats.passing_text
@@ -157,9 +160,10 @@ def _recomputing(row: ModelRow, settings: Settings, kept: list[float]) -> float:
     unit, lora = settings.plan.batch * state_bytes(row, settings), block_lora(row, settings)
     streamed = settings.plan.middle == "streamed"
     sizes = [0.0, *(size * streamed for size in trained_bytes(row, settings))]
-    behind = [4 * sum(lora[n + 1 :]) for n in range(len(lora))]
+    whole = 4 * sum(lora)
+    behind = [whole - 4 * before for before in accumulate(lora)]
     if settings.plan.accumulation > 1:
-        behind = [4 * sum(lora)] * len(kept)  # of earlier micro-batches
+        behind = [whole] * len(kept)  # of earlier micro-batches
     rounded = 2 * sum(lora) / len(lora) * (row.number_bytes < 4)
     return max(
         (

@@ -8,7 +8,7 @@ content of the weights (`Source.fingerprint`), never by a name.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from blockskip.models.sources.availability import (
     picture_model,
     status_dict,
 )
-from blockskip.models.sources.comfyui import find_in_comfyui
+from blockskip.models.sources.comfyui import find_in_comfyui, is_read_from_files
 from blockskip.models.sources.comfyui_loras import (
     ComfyuiLora,
     chosen_comfyui,
@@ -52,6 +52,7 @@ __all__ = [
 ]
 __all__ += [
     "find_in_comfyui",
+    "is_read_from_files",
     "list_models",
     "picture_model",
     "select_comfyui",
@@ -82,6 +83,12 @@ def fetch(row: ModelRow, progress: hub.Progress = lambda *_: None) -> Source:
 def select_model(row: ModelRow, paths: Sequence[Path]) -> Source:
     """Select a folder in diffusers' layout, a ComfyUI folder or single files as a model's source.
     Raises UserError if a part is missing."""
+    source = _checked_source(row, paths)
+    registry.save_selection(row, source)
+    return source
+
+
+def _checked_source(row: ModelRow, paths: Sequence[Path]) -> Source:
     paths = [files.user_path(path).resolve() for path in paths]
     if row.files:
         source = comfyui.lora_from_files(row, paths, check_model)
@@ -90,15 +97,19 @@ def select_model(row: ModelRow, paths: Sequence[Path]) -> Source:
     else:
         source = comfyui.source_from_files(row, paths, _check_part)
     check_model(source)
-    registry.save_selection(row, source)
     return source
 
 
-def select_comfyui(*folders: Path) -> list[Source]:
-    """Select these ComfyUI folders as the source of every model that they hold completely.
+def select_comfyui(
+    *folders: Path, missing: Callable[[UserError], object] = lambda error: None
+) -> list[Source]:
+    """Select these ComfyUI folders as the source of every model that they hold completely, and
+    return what is used of these. A model that was downloaded, or chosen as a folder, stays: its
+    files may be better, and runs were begun on them.
 
-    folders: one folder, or separate folders of the models and the program. Raises UserError about
-    the first real model if they hold none.
+    folders: one folder, or separate folders of the models and the program. missing: called with
+    what is wrong with each other model of which there is a transformer. Raises UserError about the
+    first real model if they hold none.
     """
     folders = tuple(files.user_path(folder).resolve() for folder in folders)
     if any(comfyui.is_comfyui(root) for folder in folders for root in comfyui.base_folders(folder)):
@@ -109,12 +120,19 @@ def select_comfyui(*folders: Path) -> list[Source]:
         if not (row.files or comfyui.is_read_from_files(row)):
             continue
         try:
-            selected.append(select_model(row, folders))
+            source = _checked_source(row, folders)
+            if registry.has_folder(row):
+                source = find_model(row)
+            else:
+                registry.save_selection(row, source)
+            selected.append(source)
         except UserError as error:
             if not row.demo and not row.sibling_of:  # which are not expected in every ComfyUI
                 problems.append(error)
     if not selected:
         raise comfyui.nothing_found(folders, problems)
+    for problem in comfyui.of_parts(problems):
+        missing(problem)
     return selected
 
 
@@ -127,7 +145,7 @@ def _check_part(source: Source, part: str) -> None:
 def select_comfyui_in_subprocess(*folders: Path) -> list[str]:
     """Run `select_comfyui` in a subprocess, because checking weights needs torch, which the
     studio's process never loads. Takes some seconds. Return a sentence for each file that cannot
-    be read. Raises UserError."""
+    be read and each model that is not whole. Raises UserError."""
     words = ["models", "use-comfyui", *(str(folder.absolute()) for folder in folders), "--json"]
     try:
         answer = json.loads(processes.run_for_output("blockskip", words, seconds=300))
@@ -135,7 +153,7 @@ def select_comfyui_in_subprocess(*folders: Path) -> list[str]:
         raise Unexpected("ComfyUI's files could not be looked at.", "Try again.") from None
     if "error" in answer:
         raise from_kind(answer["kind"], answer["error"], answer["remedy"])
-    return answer["unreadable"]
+    return answer["unreadable"] + answer["incomplete"]
 
 
 def unreadable_beside(*selected: Source) -> list[str]:

@@ -12,11 +12,17 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
+from blockskip.core import files
 from blockskip.core.errors import BadFile, BadInput, ModelMissing, NotFound, UserError, command
 from blockskip.core.presets import ModelRow
 from blockskip.models.sources import registry
 from blockskip.models.sources.comfyui_locations import candidates, is_comfyui
-from blockskip.models.sources.comfyui_paths import extra_folders, lora_folders
+from blockskip.models.sources.comfyui_paths import (
+    LORA_SUFFIXES,
+    extra_folders,
+    files_below,
+    lora_folders,
+)
 from blockskip.models.sources.entry import GGUF_SUFFIX
 from blockskip.models.sources.file_choice import Choice, choose_file
 from blockskip.models.sources.file_contents import TRANSFORMERS, description
@@ -86,12 +92,13 @@ def lora_from_files(
     check(source): raises UserError if the file does not fit; then the next one is taken. Raises
     UserError if there is none.
     """
+    _check_there(paths)
     usual = tuple(name.lower() for name in row.comfyui.usual("lora"))
-    found = [path for path in paths if path.is_file()]
-    for root in (root for path in paths if path.is_dir() for root in base_folders(path)):
-        for folder in lora_folders(root):
-            files = sorted(folder.rglob("*.safetensors")) if folder.is_dir() else ()
-            found += [path for path in files if path.name.lower().startswith(usual)]
+    roots = [root for path in paths if path.is_dir() for root in base_folders(path)]
+    below = files_below((f for root in roots for f in lora_folders(root)), LORA_SUFFIXES)
+    listed = [path for path in below if path.name.lower().startswith(usual)]
+    listed.sort(key=lambda path: path.name != row.files[0])  # the version of the row comes first
+    found = [*(path for path in paths if path.is_file()), *listed]
     if not usual or not found:
         raise ModelMissing(
             f"{row.title} was not found in {', '.join(map(str, paths))}.",
@@ -115,18 +122,27 @@ def lora_from_files(
 def unreadable_files(
     row: ModelRow, folders: Sequence[Path], check: Check | None = None
 ) -> list[str]:
-    """Return a sentence for each file of the model's parts in ComfyUI's folders that cannot be
-    read. check: as of `source_from_files`. Raises UserError as that."""
+    """Return a sentence for each file in ComfyUI's folders that cannot be read and holds a part of
+    the model, or may hold one. check: as of `source_from_files`. Raises UserError as that."""
     _, folder_files = _listed(row, folders)
     choices = _choices(row, [], folder_files, check).values()
-    return list(dict.fromkeys(title for choice in choices for title in choice.unreadable))
+    titles = (title for choice in choices for title in (*choice.unreadable, *choice.broken))
+    return list(dict.fromkeys(titles))
+
+
+def _check_there(paths: Sequence[Path]) -> None:
+    for path in paths:
+        try:
+            path.stat()
+        except FileNotFoundError:
+            raise NotFound(f"{path} is not there.", "Check the path.") from None
+        except OSError as error:
+            raise files.read_error(error, path) from error
 
 
 def _listed(row: ModelRow, paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
     """Return (files among `paths`, weight files in folders among them)."""
-    for path in paths:
-        if not path.exists():
-            raise NotFound(f"{path} is not there.", "Check the path.")
+    _check_there(paths)
     if not is_read_from_files(row):
         raise BadInput(
             f"{row.title} is not read from single files, nor from ComfyUI's.",
@@ -149,6 +165,8 @@ def _choices(
         if choices[part].best is None:
             look = check and partial(_check_file, row, configs, part, check)
             choices[part] = choose_file(source, part, folder_files, explicit=False, check=look)
+        if choices[part].best is None:
+            check = None  # the model is not whole: the rest need not be looked at closely
     return choices
 
 
@@ -183,27 +201,23 @@ def _precision_note(source: Source) -> str:
 
 def weight_files(root: Path) -> Iterator[Path]:
     """Yield the weight files in ComfyUI's model folders once each, following links. For another
-    folder, yield the weight files directly in it."""
-    visited: set[str] = set()
-    if not (root / "models").is_dir():
-        yield from (p for p in sorted(root.iterdir()) if p.suffix.lower() in _SUFFIXES)
+    folder, yield the weight files directly in it. Raises UserError if it cannot be read."""
+    if os.path.isdir(root / "models"):
+        yield from files_below(_model_folders(root), _SUFFIXES)
         return
-    for folder in _model_folders(root):
-        for current, subfolders, names in os.walk(folder, followlinks=True):
-            if os.path.realpath(current) in visited:
-                subfolders.clear()  # a link to a parent would recurse for ever
-                continue
-            visited.add(os.path.realpath(current))
-            for name in sorted(names):
-                if name.lower().endswith(_SUFFIXES):
-                    yield Path(current, name)
+    try:
+        paths = [root / name for name in sorted(os.listdir(root))]
+    except OSError as error:
+        raise files.read_error(error, root) from error
+    named = (path for path in paths if path.name.lower().endswith(_SUFFIXES))
+    yield from (path for path in named if not os.path.isdir(path))
 
 
 def base_folders(folder: Path) -> list[Path]:
     """Return ComfyUI's root folders for a root, its `models` folder or its parent folder. A root
     may lack `models` if it holds the program."""
     nearby = [folder, folder / "ComfyUI", folder.parent if folder.name == "models" else folder]
-    roots = [root for root in nearby if (root / "models").is_dir() or (root / "comfy").is_dir()]
+    roots = [root for root in nearby if any(map(os.path.isdir, (root / "models", root / "comfy")))]
     return list(dict.fromkeys(roots)) or [folder]
 
 
@@ -212,7 +226,7 @@ def _model_folders(root: Path) -> list[Path]:
     folders = [root / "models" / kind for kind in MODEL_FOLDERS] + extra_folders(
         root, MODEL_FOLDERS
     )
-    return [folder for folder in folders if folder.is_dir()]
+    return [folder for folder in folders if os.path.isdir(folder)]
 
 
 def _contents(path: Path) -> str:
@@ -237,6 +251,8 @@ def _missing_part_error(
 ) -> UserError:
     format, usual = _format(row, part), row.comfyui.usual(part)
     file = f"{usual[0]}.safetensors, or an fp8 or GGUF file of it," if usual else "its file"
+    in_checkpoint = part != "transformer" and usual[:1] == row.comfyui.usual("transformer")[:1]
+    folder = "checkpoints" if in_checkpoint else format.folder
     locations = ", ".join(str(path) for path in paths)
     problems = [f"{path.name}{_contents(path)}." for path in unused if _contents(path)]
     problems += [*choice.unreadable, *choice.broken]
@@ -244,9 +260,14 @@ def _missing_part_error(
     return ModelMissing(
         f"{row.title}'s {format.title} was not found in {locations}."
         + "".join(f" {problem}" for problem in dict.fromkeys(problems)),
-        f"Put {file} into ComfyUI's models/{format.folder}, or name the file: "
+        f"Put {file} into ComfyUI's models/{folder}, or name the file: "
         f"{command('models use')} {row.name} FILE FOLDER …",
     )
+
+
+def of_parts(problems: Sequence[UserError]) -> list[UserError]:
+    """Return the problems of models of which a part is there."""
+    return [error for error in problems if "transformer was not found" not in error.title]
 
 
 def nothing_found(folders: Sequence[Path], problems: Sequence[UserError]) -> UserError:
@@ -254,9 +275,8 @@ def nothing_found(folders: Sequence[Path], problems: Sequence[UserError]) -> Use
 
     It is the problem of a model of which a part is there, or that of the first model.
     """
-    for error in problems:
-        if "transformer was not found" not in error.title:
-            return error
+    if in_part := of_parts(problems):
+        return in_part[0]
     found: dict[str, str] = {}
     broken = []
     for path in (path for f in folders for root in base_folders(f) for path in weight_files(root)):

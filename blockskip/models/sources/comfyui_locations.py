@@ -37,18 +37,19 @@ _COMMON_FOLDERS = (
 
 
 def candidates() -> list[Path]:
-    """Return the existing ComfyUI folders without duplicates, those with models first."""
+    """Return the existing ComfyUI folders without duplicates, those with models first. Folders that
+    may not be read, such as other users', are none."""
     folders: dict[str, Path] = {}
     for start in (*_configured_folders(), *_folders_by_name()):
         for folder in _comfyui_below(start, _MAX_DEPTH):
             folders.setdefault(os.path.realpath(folder), folder)
-    return sorted(folders.values(), key=lambda folder: not (folder / "models").is_dir())
+    return sorted(folders.values(), key=lambda folder: not os.path.isdir(folder / "models"))
 
 
 def is_comfyui(folder: Path) -> bool:
     """Return whether the folder is a root of ComfyUI, with its models, its program or both."""
-    return (folder / "comfy").is_dir() or any(
-        (folder / "models" / kind).is_dir() for kind in _MODEL_FOLDERS
+    return os.path.isdir(folder / "comfy") or any(
+        os.path.isdir(folder / "models" / kind) for kind in _MODEL_FOLDERS
     )
 
 

@@ -16,9 +16,14 @@ from blockskip.models.sources import registry
 from blockskip.models.sources.comfyui import MODEL_FOLDERS, base_folders
 from blockskip.models.sources.comfyui_desktop import is_desktop
 from blockskip.models.sources.comfyui_locations import candidates
-from blockskip.models.sources.comfyui_paths import extra_folders, lora_folders, loras_dir
+from blockskip.models.sources.comfyui_paths import (
+    LORA_SUFFIXES,
+    extra_folders,
+    files_below,
+    lora_folders,
+    loras_dir,
+)
 
-_SUFFIXES = (".safetensors", ".sft")  # of those that ComfyUI lists, the ones that may be ours
 _CHUNK = 1 << 20
 
 
@@ -40,9 +45,9 @@ def comfyui_root() -> Path | None:
     models, unless the program merely adds those models to its own.
     """
     roots = [root for folder in registry.comfyui_folders() for root in base_folders(folder)]
-    with_models = [root for root in roots if (root / "models").is_dir()]
+    with_models = [root for root in roots if os.path.isdir(root / "models")]
     with_models.sort(key=is_desktop, reverse=True)
-    if not with_models or is_desktop(with_models[0]) or (with_models[0] / "comfy").is_dir():
+    if not with_models or is_desktop(with_models[0]) or os.path.isdir(with_models[0] / "comfy"):
         return next(iter(with_models), None)
     programs = (root for root in roots if _adds(root, with_models[0]))
     return next(programs, with_models[0])
@@ -87,7 +92,7 @@ def copy_to_comfyui(file: Path, stem: str) -> ComfyuiLora:
                 return ComfyuiLora(path, name)
     try:
         names = [*listed, *(os.listdir(folder) if os.path.isdir(folder) else ())]
-        taken = {Path(name).stem for name in names if name.endswith(file.suffix)}
+        taken = {Path(name).stem for name in names if name.lower().endswith(file.suffix)}
         target = folder / f"{unused_name(stem, taken)}{file.suffix}"
         with open(file, "rb") as source:
             files.write_parts(target, iter(lambda: source.read(_CHUNK), b""))
@@ -97,17 +102,10 @@ def copy_to_comfyui(file: Path, stem: str) -> ComfyuiLora:
 
 
 def _listed(folders: Iterable[Path]) -> dict[str, Path]:
-    """Return ComfyUI's list of LoRAs with the file that it loads for each name: in subfolders too,
-    following links, the first folder's file of each name."""
+    """Return ComfyUI's list of LoRAs with the file that it loads for each name: the first
+    folder's."""
     listed: dict[str, Path] = {}
     for folder in folders:
-        visited: set[str] = set()
-        for current, subfolders, names in os.walk(folder, followlinks=True):
-            if os.path.realpath(current) in visited:
-                subfolders.clear()  # a link to a parent would recurse for ever
-                continue
-            visited.add(os.path.realpath(current))
-            for path in (Path(current, name) for name in sorted(names)):
-                if path.suffix.lower() in _SUFFIXES:
-                    listed.setdefault(str(path.relative_to(folder)), path)
+        for path in files_below([folder], LORA_SUFFIXES):
+            listed.setdefault(str(path.relative_to(folder)), path)
     return listed

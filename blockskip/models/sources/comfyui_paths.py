@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from blockskip.core.errors import BadFile, UserError
@@ -18,6 +18,7 @@ from blockskip.models.sources.comfyui_desktop import is_desktop, path_files
 
 log = logging.getLogger(__name__)
 _FILE = "extra_model_paths.yaml"
+LORA_SUFFIXES = (".safetensors", ".sft")  # of those that ComfyUI lists, the ones that are read
 
 
 def extra_folders(root: Path, kinds: Sequence[str]) -> list[Path]:
@@ -36,6 +37,19 @@ def lora_folders(root: Path) -> list[Path]:
         folders = [each for each in folders if each != folder]
         folders.insert(0 if default else len(folders), folder)
     return folders
+
+
+def files_below(folders: Iterable[Path], suffixes: tuple[str, ...]) -> Iterator[Path]:
+    """Yield the files with these endings (in lower case) in these folders and below, once each,
+    following links as ComfyUI does. Folders that may not be read are passed over."""
+    visited: set[str] = set()
+    for folder in filter(os.path.isdir, folders):
+        for current, subfolders, names in os.walk(folder, followlinks=True):
+            if os.path.realpath(current) in visited:
+                subfolders.clear()  # a link to a parent would recurse for ever
+                continue
+            visited.add(os.path.realpath(current))
+            yield from (Path(current, n) for n in sorted(names) if n.lower().endswith(suffixes))
 
 
 def loras_dir(root: Path) -> Path:

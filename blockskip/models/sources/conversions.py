@@ -10,6 +10,7 @@ that LoRA files use (models/lora/flux_names.py).
 
 from __future__ import annotations
 
+import math
 import re
 from bisect import bisect
 from collections.abc import Callable, Iterator, Mapping
@@ -39,7 +40,8 @@ def converted(tensors: Tensors, conversion: Conversion, **options: object) -> We
 
     The conversion is given a tensor of row numbers, (rows, 1 …), in place of each stored one, all
     different. What it returns says which rows of which tensor make a parameter, and in which order.
-    options: its other arguments. Raises UserError for a tensor that it needs and the file lacks.
+    options: its other arguments. Raises UserError for a tensor that it needs and the file lacks, and
+    for one that it cannot take apart.
     """
     import torch
 
@@ -50,14 +52,20 @@ def converted(tensors: Tensors, conversion: Conversion, **options: object) -> We
         size = shape[0] if shape else 1
         starts.append(end)
         # with as many axes as the original, because conversions cut off some
-        numbers[key] = torch.arange(end, end + size).reshape(*shape[:1], *[1] * len(shape[1:]))
+        numbers[key] = torch.arange(end, end + size).reshape((*shape[:1], *[1] * len(shape[1:])))
         end += size
     try:
         found = conversion(numbers, **options)
-    except (KeyError, IndexError) as error:
+    except KeyError as error:
         raise _missing(tensors, str(error.args[0])) from error
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        raise _other_sizes(tensors) from error
     weights: WeightIndex = {}
     for name, rows in found.items():
+        if rows is None:  # in place of what the file lacks
+            continue
+        if not rows.numel():
+            raise _other_sizes(tensors)
         number = bisect(starts, int(rows.flatten()[0])) - 1
         weights[name] = _located(tensors, keys[number], rows, starts[number])
     return weights
@@ -73,7 +81,9 @@ def _located(tensors: Tensors, key: str, numbers: Tensor, start: int) -> Weight:
     if swapped:
         rows = torch.cat(rows.chunk(2)[::-1])
     first, last = int(rows[0]), int(rows[-1]) + 1
-    assert torch.equal(rows, torch.arange(first, last)), f"{key} is taken apart in another way"
+    outside = last > (stored[0] if stored else 1)  # rows of two tensors
+    if outside or not torch.equal(rows, torch.arange(first, last)):
+        raise _other_sizes(tensors)
     # axes of 1 may have been dropped; a tensor of one axis may have got more
     shape = (last - first, *stored[1 : numbers.ndim]) if len(stored) > 1 else tuple(numbers.shape)
     part = None if not stored or (first, last) == (0, stored[0]) else (first, last)
@@ -121,7 +131,7 @@ def _flux_blocks(tensors: Tensors, linears: list[str], double: int, single: int)
         layer, part = flux_names.fused_layer(module)
         layer_key = layer_keys.get(layer.removeprefix("lora_unet_"), layer)
         for suffix in ("weight", "bias"):
-            rows = _fused_rows(tensors, layer_key, layer, part)
+            rows = _fused_rows(tensors, layer_key, layer, part, suffix)
             halves_swapped = module == "norm_out.linear"
             weights[f"{module}.{suffix}"] = find_weight(
                 tensors, f"{layer_key}.{suffix}", rows, halves_swapped
@@ -132,12 +142,17 @@ def _flux_blocks(tensors: Tensors, linears: list[str], double: int, single: int)
     return weights
 
 
-def _fused_rows(tensors: Tensors, layer_key: str, layer: str, part: int) -> tuple[int, int] | None:
+def _fused_rows(
+    tensors: Tensors, layer_key: str, layer: str, part: int, suffix: str
+) -> tuple[int, int] | None:
     """Return the rows [first, end) of part number `part` in the fused layer, None if not fused.
-    layer_key: the layer's name in the file."""
-    if not layer.endswith(("_qkv", "_linear1")) or f"{layer_key}.weight" not in tensors:
+    layer_key: the layer's name in the file. suffix: weight | bias."""
+    weight, stored = (tensors.get(f"{layer_key}.{kind}") for kind in ("weight", suffix))
+    if not layer.endswith(("_qkv", "_linear1")) or weight is None or stored is None:
         return None
-    heights = flux_names.fused_rows(layer, tensors[f"{layer_key}.weight"].shape[1])
+    heights = flux_names.fused_rows(layer, math.prod(weight.shape[1:]))
+    if stored.shape[:1] != (sum(heights),):
+        raise _other_sizes(tensors)
     return sum(heights[:part]), sum(heights[: part + 1])
 
 
@@ -160,6 +175,13 @@ def _missing(tensors: Tensors, key: str) -> UserError:
         f"{next(iter(tensors.values())).path.name} does not hold all of the model: “{key}” is "
         "missing.",
         "Fetch the file again.",
+    )
+
+
+def _other_sizes(tensors: Tensors) -> UserError:
+    return BadFile(
+        f"{next(iter(tensors.values())).path.name} holds tensors of other sizes than the model's.",
+        "It is another model's file; choose the right one.",
     )
 
 

@@ -60,7 +60,9 @@ def choose_file(
             (unreadable if found.is_part else broken).append(found.error.title)
         elif found is not None:
             usual_name = not usual or name.startswith(usual)
-            ranked.append((not usual_name, found.rank, not found.alone, str(path), path))
+            told = usual_name or not found.alone or part not in source.row.comfyui.named
+            if explicit or told:
+                ranked.append((not usual_name, found.rank, not found.alone, str(path), path))
     best = _first_good([path for *_, path in sorted(ranked)], unreadable, explicit, check)
     return Choice(best, unreadable, broken)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from functools import lru_cache
 from pathlib import Path
@@ -42,16 +43,23 @@ _FORMATS_KEY = "_quantization_metadata"  # of a safetensors header, written by C
 _TRANSFORMER_PREFIX = "model.diffusion_model."  # which the names in it may lack
 
 
-@lru_cache(maxsize=512)
-def read_table(path: Path, size: int, changed_ns: int) -> tuple[bool, dict[str, dict]]:
-    """Return (whether it is a GGUF, the table at the file's head). size and changed_ns are cache
-    keys. An entry of a safetensors file has a further key `told` if the header describes its number
-    format. Raises UserError that says what the file is if it is no model."""
+@lru_cache(maxsize=256)
+def cached_table(path: Path, size: int, changed_ns: int) -> tuple[bool, dict[str, dict]]:
+    """Return `read_table`, kept until the file changes. size and changed_ns are cache keys."""
+    return read_table(path)
+
+
+def read_table(path: Path) -> tuple[bool, dict[str, dict]]:
+    """Return (whether it is a GGUF, the table at the file's head). An entry of a safetensors file
+    has a further key `told` if the header describes its number format. Raises UserError that says
+    what the file is if it is no model."""
+    if _is_growing(path):  # its table may be whole already
+        raise _unfinished(path)
     is_gguf = _is_gguf(path)
     try:
         return is_gguf, gguf.read_table(path) if is_gguf else _described_table(path)
     except UserError as error:
-        raise _unfinished(path) or error from error
+        raise _unfinished(path) if _is_called_unfinished(path) else error from error
 
 
 def _described_table(path: Path) -> dict[str, dict]:
@@ -84,8 +92,8 @@ def _is_gguf(path: Path) -> bool:
 
 def _raise_for_other_kinds(path: Path, head: bytes) -> None:
     """Raise UserError if the first bytes are those of a known kind of file that holds no model."""
-    if error := _unfinished(path):
-        raise error
+    if _is_called_unfinished(path):
+        raise _unfinished(path)
     if path.suffix.lower() in PICKLES:
         raise BadFile(f"{path.name} can hold programs and is never opened.", _TAKE_SAFETENSORS)
     if not head:
@@ -109,12 +117,18 @@ def _raise_for_other_kinds(path: Path, head: bytes) -> None:
         raise BadFile(f"{path.name} cannot be read: it is a text, “{line}”.", _AGAIN)
 
 
-def _unfinished(path: Path) -> UserError | None:
-    """Return the error of a download that has not ended, by the names that browsers and other
-    programs give it."""
-    control = path.with_name(f"{path.name}.aria2").exists()
-    if not control and path.suffix.lower() not in UNFINISHED:
-        return None
+def _is_growing(path: Path) -> bool:
+    """Return whether aria2 downloads the file: its record lies beside it, and the file has its full
+    size from the beginning."""
+    return os.path.exists(path.with_name(f"{path.name}.aria2"))
+
+
+def _is_called_unfinished(path: Path) -> bool:
+    """Return whether browsers and other programs name downloads so that have not ended."""
+    return path.suffix.lower() in UNFINISHED
+
+
+def _unfinished(path: Path) -> UserError:
     return BadFile(
         f"{path.name} cannot be read: it is a download that was not finished.",
         "Let the download finish first.",

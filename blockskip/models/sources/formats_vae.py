@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from blockskip.models.sources import conversions
 from blockskip.models.sources.part_formats import (
     Config,
@@ -15,6 +17,7 @@ from blockskip.models.sources.part_formats import (
 from blockskip.models.sources.tensors import WeightIndex
 
 _VAE_PREFIXES = ("", "vae.", "first_stage_model.")
+_SD3_SCALING = 1.5305
 
 
 def _autoencoder(config: Config) -> Signs:
@@ -24,6 +27,11 @@ def _autoencoder(config: Config) -> Signs:
         either_name("encoder.conv_out", shape=channels),
         absent=() if config.get("use_quant_conv", True) else quantised,
     )
+
+
+def _beside(config: Config, family: str) -> bool:
+    """Stable Diffusion 3's VAE has the shapes of the one that FLUX.1, Chroma and Z-Image share."""
+    return (family == "Stable Diffusion 3") == (config["scaling_factor"] == _SD3_SCALING)
 
 
 def _autoencoder_weights(tensors: Tensors, config: Config) -> WeightIndex:
@@ -63,9 +71,8 @@ _AUTOENCODER = PartFormat(
     weights=_autoencoder_weights,
 )
 
-
 VAES = {
-    "AutoencoderKL": _AUTOENCODER,
+    "AutoencoderKL": replace(_AUTOENCODER, beside=_beside),
     "AutoencoderKLFlux2": _AUTOENCODER,
     "AutoencoderKLQwenImage": PartFormat(
         "VAE",

@@ -1,8 +1,9 @@
 """GGUF files: read their table of tensors and dequantise them.
 
 A GGUF stores a tensor in blocks of 32 or 256 weights with shared scales, so rows can be read on
-their own. The `gguf` package dequantises every type of block. The table is read here, because the package's reader maps the whole file, makes objects of every word of
-a vocabulary (a second for T5's), and has no clear error for a truncated file.
+their own. The `gguf` package dequantises every type of block. The table is read here, because the
+package's reader maps the whole file, makes objects of every word of a vocabulary (a second for
+T5's), and has no clear error for a truncated file.
 
 The format as llama.cpp writes it (versions 2 and 3, little-endian): magic, version, number of
 tensors, number of settings, the settings, the table; then the tensors, each at a multiple of
@@ -53,7 +54,7 @@ _SCALAR_BYTES = {
 
 
 def read_table(path: Path) -> dict[str, dict]:
-    """Read the table of a GGUF file, in the form of `safetensors_files.read_table`: key → dtype
+    """Read the table of a GGUF file, in the form of a safetensors file's (`safetensors_files.Header`): key → dtype
     (ggml's name: F32, Q8_0, Q4_K …), shape (in torch's order, the reverse of the file's), the
     bytes [start, stop) in the file, and the file's architecture. Only the head of the file is read.
 

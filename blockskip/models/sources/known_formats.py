@@ -10,11 +10,11 @@ from functools import lru_cache
 from pathlib import Path
 
 from blockskip.core.files import read_error
+from blockskip.models.sources.file_kinds import read_table
 from blockskip.models.sources.formats_text_encoder import TEXT_ENCODERS
 from blockskip.models.sources.formats_transformer import TRANSFORMERS
 from blockskip.models.sources.formats_vae import VAES
 from blockskip.models.sources.part_formats import PartFormat, encoder_weights
-from blockskip.models.sources.tensors import tensor_table
 
 _FORMATS = TRANSFORMERS | TEXT_ENCODERS | VAES
 _MARKS = frozenset().union(*(format.marks for format in _FORMATS.values()))
@@ -32,7 +32,8 @@ def marks(path: Path) -> frozenset[str]:
 
 @lru_cache(maxsize=4096)
 def _marks(path: Path, size: int, changed_ns: int) -> frozenset[str]:
-    layers = (key.rpartition(".")[0] for key in tensor_table([path]))
+    # not kept: hundreds of checkpoints' tables would take hundreds of MB
+    layers = (key.rpartition(".")[0] for key in read_table(path)[1])
     # packed weights may have another level of names
     return _MARKS.intersection(
         name for layer in layers for name in (layer, layer.rpartition(".")[0])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ def index_file(folder: Path) -> Path | None:
     """Return the file that lists the parts of a pipeline in diffusers' layout, None if there is
     none."""
     found = (folder / name for name in ("model_index.json", "modular_model_index.json"))
-    return next((path for path in found if path.exists()), None)
+    return next((path for path in found if os.path.exists(path)), None)
 
 
 def read_index(folder: Path) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from typing import Any
 from blockskip.core.errors import UserError
 from blockskip.models.sources.conversions import converted
 from blockskip.models.sources.entry import INT8_DTYPE, TensorEntry, is_packed
+from blockskip.models.sources.file_contents import TRANSFORMERS, description
 from blockskip.models.sources.side_tensors import (
     check_contents,
     is_side_tensor,
@@ -33,7 +34,7 @@ UNUSED: tuple[str, ...] = (
     *(".position_ids", ".decoder.block.", ".decoder.final_layer_norm.", ".decoder.embed_tokens."),
     *(".lm_head.", ".score.", ".inv_freq", ".num_batches_tracked", ".image_cond."),
     *(".spiece_model", ".tekken_model", ".norm_final."),
-    ".encoder.embed_tokens.",  # a copy of T5's shared.weight
+    ".encoder.embed_tokens.",  # T5's embedding once more, in the files that ComfyUI's users have
 )
 # last names of the parameters and buffers of all models here, and those beside a weight
 _LEAVES = frozenset(
@@ -140,7 +141,8 @@ class PartFormat:
     after it. prefixes: what files of
     several parts put before its names. signs(config): of this model's part. renamed: other
     programs' names → the markers' naming. weights(tensors, config): parameter name → stored weight.
-    identities(config): matrices that are the identity, whatever files have.
+    identities(config): matrices that are the identity, whatever files have. beside(config, family):
+    whether the part is this model's if it lies in a file with a transformer of that family.
     """
 
     title: str
@@ -151,6 +153,7 @@ class PartFormat:
     renamed: Callable[[Tensors], Tensors] = _same
     weights: Callable[[Tensors, Config], WeightIndex] = plain_weights
     identities: Callable[[Config], tuple[str, ...]] = no_identities
+    beside: Callable[[Config, str], bool] | None = None
 
     @property
     def marks(self) -> frozenset[str]:
@@ -166,9 +169,16 @@ class PartFormat:
                 own = {
                     k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)
                 }
-                if self.signs(config).fit(own) and not is_lora(tensors):
+                fits = self.signs(config).fit(own) and self._is_beside(tensors, config)
+                if fits and not is_lora(tensors):
                     return own
         return None
+
+    def _is_beside(self, tensors: Tensors, config: Config) -> bool:
+        if self.beside is None:
+            return True
+        family = description(tensors)
+        return family not in TRANSFORMERS or self.beside(config, family)
 
     def check_readable(self, tensors: Tensors) -> None:
         """Raise UserError if a tensor of a part, from `find`, cannot be read or is of unknown

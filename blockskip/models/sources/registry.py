@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
@@ -56,6 +57,15 @@ def find_model(row: ModelRow) -> Source:
     )
 
 
+def has_folder(row: ModelRow) -> bool:
+    """Return whether a model was downloaded whole, or a folder of it chosen that is still there."""
+    if (choice := selections().get(row.name)) is not None:
+        return bool(choice["folder"]) and os.path.isdir(choice["folder"])
+    with suppress(UserError):
+        return hub.downloaded(row) is not None
+    return False
+
+
 def lora_path(name: str) -> Path:
     """Return the file of a LoRA of others, by its row's name. Raises UserError if it is not on this machine."""
     return find_model(presets.model_row(name)).lora
@@ -98,7 +108,7 @@ def _restore_source(row: ModelRow, selection: dict) -> Source:
     tokenizers = {name: Path(path) for name, path in selection["tokenizers"].items()}
     folder = Path(selection["folder"]) if selection["folder"] else configs_folder(row)
     for path in (*part_files.values(), *tokenizers.values(), folder):
-        if not path.exists():
+        if not os.path.exists(path):
             raise BadFile(
                 f"{row.title} is no longer where it was: {path} is missing.",
                 "Put it back or attach its drive, or choose again: "
@@ -119,7 +129,7 @@ def comfyui_folders() -> list[Path]:
             Path(folder)
             for folder in files.read_json(_comfyui_file(), dict[str, list[str]])["folders"]
         ]
-        return [folder for folder in folders if folder.is_dir()]
+        return [folder for folder in folders if os.path.isdir(folder)]
     except (OSError, ValueError, KeyError):
         return []
 

@@ -11,6 +11,7 @@ scale, float8 is a plain cast.
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from blockskip.models.sources.entry import (
     TensorEntry,
     is_packed,
 )
-from blockskip.models.sources.file_kinds import PICKLES, read_table
+from blockskip.models.sources.file_kinds import PICKLES, cached_table
 
 if TYPE_CHECKING:  # torch is imported only to read weights, so `blockskip models` starts fast
     import torch
@@ -140,7 +141,7 @@ def tensor_table(paths: Iterable[Path]) -> dict[str, TensorEntry]:
             stat = path.stat()
         except OSError as error:
             raise BadFile(f"{path} cannot be opened.", "Put it back, or choose another.") from error
-        is_gguf, entries = read_table(path, stat.st_size, stat.st_mtime_ns)
+        is_gguf, entries = cached_table(path, stat.st_size, stat.st_mtime_ns)
         for key, entry in entries.items():
             extent = entry["start"], entry["stop"]
             shape = tuple(entry["shape"])
@@ -182,7 +183,9 @@ def shard(path: Path) -> str:
         path.with_name(f"{path.stem[: match.start()]}-{i + 1:05}-of-{match[2]}{path.suffix}")
         for i in range(min(int(match[2]), 1000))
     ]
-    missing = next((f", and {piece.name} is missing" for piece in pieces if not piece.exists()), "")
+    missing = next(
+        (f", and {piece.name} is missing" for piece in pieces if not os.path.exists(piece)), ""
+    )
     return f"one of the {int(match[2])} pieces of a model{missing}; only whole files are read"
 
 
@@ -218,12 +221,12 @@ def part_files(folder: Path) -> list[Path]:
     """Return the safetensors files of a part in diffusers' layout, [] if there are none or a shard
     is missing."""
     files = _named_files(folder)
-    return files if all(path.exists() for path in files) else []
+    return files if all(map(os.path.exists, files)) else []
 
 
 def missing_files(folder: Path) -> str:
     """Return why `part_files` returns none, to be added to a message."""
-    missing = [path for path in _named_files(folder) if not path.exists()]
+    missing = [path for path in _named_files(folder) if not os.path.exists(path)]
     if missing:
         return f": {folder.name}/{missing[0].name} is missing"
     others = [p.name for p in sorted(folder.glob("*")) if p.suffix in (*PICKLES, ".safetensors")]
@@ -237,12 +240,12 @@ def _named_files(folder: Path) -> list[Path]:
     """Return the files that a part's index or its usual name promises, [] if there are none."""
     for name in ("diffusion_pytorch_model", "model"):
         index, single = folder / f"{name}.safetensors.index.json", folder / f"{name}.safetensors"
-        if index.exists():
+        if os.path.exists(index):
             try:
                 return [folder / shard for shard in sorted(safetensors_files.shards_of(index))]
             except (OSError, files.Unreadable):
                 return []
-        if single.exists():
+        if os.path.exists(single):
             return [single]
     return []
 

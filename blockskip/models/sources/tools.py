@@ -88,8 +88,8 @@ def _check(folder: Path) -> None:
         raise BadFile(f"{folder} holds no weights (*.safetensors).", "Fetch it again.")
 
 
-def load_tool(kind: type[PreTrainedModel], folder: Path) -> PreTrainedModel:
-    """Load a tool's model for the processor, in float32, without network.
+def load_tool(kind: type[PreTrainedModel], folder: Path, dtype: str = "float32") -> PreTrainedModel:
+    """Load a tool's model for the processor, without network. dtype: torch's name.
 
     transformers leaves weights that a file lacks random, and only logs it. Raises UserError for
     such a file, and for one of another model.
@@ -101,7 +101,7 @@ def load_tool(kind: type[PreTrainedModel], folder: Path) -> PreTrainedModel:
             folder,
             local_files_only=True,
             use_safetensors=True,
-            dtype="float32",
+            dtype=dtype,
             output_loading_info=True,
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:

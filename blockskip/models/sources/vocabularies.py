@@ -5,12 +5,13 @@ ComfyUI's program brings them. They are also in every model that transformers ha
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blockskip.core.errors import ModelMissing, command
+from blockskip.core.errors import ModelMissing, UserError, command
 from blockskip.models.sources.comfyui_locations import candidates
 from blockskip.models.sources.layouts import read_config, read_index
 
@@ -22,16 +23,18 @@ if TYPE_CHECKING:  # listing models must not load transformers
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """What a class of tokenizers needs. folder: ComfyUI's. files: such a folder has one of them.
-    page: a repository on the hub that has it. tokens: beyond those in the files, in order."""
+    """What a class of tokenizers needs. folder: ComfyUI's. files: sets of files, of which such a
+    folder has one whole. repository: on the hub, with the same files. tokens: beyond those in the
+    files, in order."""
 
     folder: str
-    files: tuple[str, ...]
-    page: str
+    files: tuple[tuple[str, ...], ...]
+    repository: str
     tokens: tuple[str, ...] = ()
     chat_template: str = ""
 
 
+_PROGRAM = "https://github.com/Comfy-Org/ComfyUI/tree/master/"
 # A user's turn in Qwen's form, with what the models' own templates add for it.
 _QWEN_TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n"
@@ -43,21 +46,21 @@ _QWEN_TEMPLATE = (
 _QWEN3_TOKENS = ("<tool_response>", "</tool_response>", "<think>", "</think>")
 _QWEN = Vocabulary(
     "comfy/text_encoders/qwen25_tokenizer",
-    ("vocab.json", "tokenizer.json"),
-    "https://huggingface.co/Qwen/Qwen3-4B",
+    (("tokenizer.json",), ("vocab.json", "merges.txt", "tokenizer_config.json")),
+    "Qwen/Qwen3-4B",
     _QWEN3_TOKENS,
     _QWEN_TEMPLATE,
 )
 _VOCABULARIES = {
     "CLIPTokenizer": Vocabulary(
         "comfy/sd1_tokenizer",
-        ("vocab.json", "tokenizer.json"),
-        "https://huggingface.co/openai/clip-vit-large-patch14",
+        (("tokenizer.json",), ("vocab.json", "merges.txt")),
+        "openai/clip-vit-large-patch14",
     ),
     "T5Tokenizer": Vocabulary(
         "comfy/text_encoders/t5_tokenizer",
-        ("tokenizer.json", "spiece.model"),
-        "https://huggingface.co/google/t5-v1_1-xxl",
+        (("tokenizer.json",),),  # spiece.model needs a library that is not installed
+        "google/flan-t5-xxl",
     ),
     "Qwen2Tokenizer": _QWEN,
     "Qwen3VLProcessor": _QWEN,
@@ -77,21 +80,29 @@ def vocabularies(configs: Path) -> dict[str, Vocabulary]:
 def find_vocabularies(configs: Path, folders: Sequence[Path]) -> dict[str, Path]:
     """Return the folder of each vocabulary that the pipeline with these configs needs.
 
-    folders: to look into first. Raises UserError if one is nowhere on this machine.
+    folders: to look into first. Raises UserError if some are nowhere on this machine.
     """
-    found = {}
-    for part, wanted in vocabularies(configs).items():
-        folder = next(_holders(part, wanted, [*folders, configs]), None)
-        if folder is None:
-            raise ModelMissing(
-                f"The text encoders' vocabulary is missing ({wanted.folder}).",
-                "ComfyUI's program brings it. Where its models lie apart from the program, name "
-                "both folders, the one with `models` in it and the one with main.py in it: "
-                f"{command('models use-comfyui')} FOLDER FOLDER. Without ComfyUI's program, put "
-                f"{' or '.join(wanted.files)} from {wanted.page} into a folder of that name.",
-            )
-        found[part] = folder
+    needed = vocabularies(configs)
+    holders = {part: _holders(part, needed[part], [*folders, configs]) for part in needed}
+    found = {part: folder for part in needed if (folder := next(holders[part], None))}
+    missing = dict.fromkeys(needed[part].folder for part in needed if part not in found)
+    if missing:
+        raise _missing(list(missing))
     return found
+
+
+def _missing(folders: Sequence[str]) -> UserError:
+    several = len(folders) > 1
+    pages = " and ".join(f"of {_PROGRAM}{folder}" for folder in folders)
+    return ModelMissing(
+        f"The text encoders' {'vocabularies are' if several else 'vocabulary is'} missing "
+        f"({', '.join(folders)}).",
+        f"ComfyUI's program brings {'them' if several else 'it'}. Where its models lie apart from "
+        "the program, name both folders, the one with `models` in it and the one with main.py in "
+        f"it: {command('models use-comfyui')} FOLDER FOLDER. Without ComfyUI's program, put the "
+        f"files {pages} into {'folders of these names' if several else 'a folder of that name'} "
+        "beside `models`.",
+    )
 
 
 def _holders(part: str, wanted: Vocabulary, folders: Sequence[Path]) -> Iterator[Path]:
@@ -101,15 +112,14 @@ def _holders(part: str, wanted: Vocabulary, folders: Sequence[Path]) -> Iterator
     # models may be in a folder without the program, and all ComfyUIs share the vocabulary
     for folder in candidates():
         yield from _complete(wanted, folder / wanted.folder)
-    name = wanted.page.removeprefix("https://huggingface.co/").replace("/", "--")
+    name = wanted.repository.replace("/", "--")
     snapshots = _hub_cache() / f"models--{name}" / "snapshots"
-    if snapshots.is_dir():
-        yield from _complete(wanted, *sorted(snapshots.iterdir()))
+    yield from _complete(wanted, *sorted(snapshots.glob("*")))
 
 
 def _complete(wanted: Vocabulary, *folders: Path) -> Iterator[Path]:
     for folder in folders:
-        if any((folder / file).exists() for file in wanted.files):
+        if any(all(os.path.exists(folder / file) for file in files) for files in wanted.files):
             yield folder
 
 

@@ -71,7 +71,7 @@ PHOTO = {
     "no_box": "No frame",
     "caption": "Caption",
     "caption_about": "What else the photo shows, in a few words, such as: lying on a sofa. "
-    "“{automatic}” is put in front of it.",
+    "“{automatic}” is put in front of it; [trigger] stands for the name.",
     "describe": "Describe it for me",
     "crops": "What the trainer will see",
     "crops_again": "Show other crops",
@@ -101,8 +101,49 @@ CROPS_ABOUT = {
     "resize": "With this model and budget, it always sees the whole photo.",
     "full": "With this model and budget, it always sees the whole photo.",
 }
-DESCRIBING = "Describing the photos …"
-DESCRIBE_ALL = "Describe all photos for me"
+
+# captions by a model
+
+DESCRIBE_TITLE = "Captions"
+DESCRIBE_ABOUT = (
+    "What a caption names is not learnt as part of your pet: its place, its collar, your sofa. "
+    "{count} of {total} photos have one. Click a photo to write or change its caption, or have the "
+    "others described. Nothing that you wrote is overwritten."
+)
+DESCRIBE_ALL = "Describe the photos"
+DESCRIBE_BY = (
+    "{title} describes them on this computer. Nothing is downloaded, nothing is sent. It takes "
+    "{gib:.0f} GB of RAM while it works, on the processor: from seconds to minutes a photo."
+)
+DESCRIBE_BY_SERVER = "{model} at {address} describes them."
+DESCRIBE_DONE = "Every photo has a caption."
+DESCRIBE_LOADING = "Loading the model that describes photos …"
+DESCRIBING = "Describing the photos: {n} of {total}{left}"
+DESCRIBE_STOP = "Stop describing"
+DESCRIBE_TRAINING = "A training is running, and describing photos needs memory too."
+DESCRIBE_ANYWAY = "Describe them all the same"
+DESCRIBE_WITH = "Who describes them"
+DESCRIBE_OFFER = "Have the photos described: download a model for it"
+DESCRIBE_OTHER_OFFER = "Download a smaller model for it"
+DESCRIBE_NONE = "Every photo has a caption."
+DESCRIBE_NONE_REMEDY = "Empty the caption of a photo to have it described."
+DESCRIBE_NOBODY = "No model that describes photos is on this computer."
+DESCRIBE_NOBODY_REMEDY = "Download one, or use a server of yours, below your photos."
+DESCRIBE_WORDS_TITLE = "What the model is asked"
+DESCRIBE_WORDS = "Instruction; {class} stands for the kind of animal"
+DESCRIBE_WORDS_SAVE = "Ask this"
+DESCRIBE_WORDS_USUAL = "Ask the usual"
+SERVER_TITLE = "A server of yours: LM Studio, Ollama"
+SERVER_ABOUT = (
+    "Small copies of your photos are sent to this address, without place and date. Its model may "
+    "hold graphics memory: unload it there before you train."
+)
+SERVER_ADDRESS = "Address, such as http://127.0.0.1:1234/v1"
+SERVER_LOOK = "Look for its models"
+SERVER_MODELS = "Choose a model that can see photos:"
+SERVER_EMPTY = "It has no model of its own. Load one there that can see photos."
+SERVER_ALLOW = "Send my photos to {address}"
+SERVER_ROW = "{model} at {address}"
 
 # the pet
 

@@ -208,11 +208,11 @@ def test_comfyui_lists_what_was_copied(home, monkeypatch, lora, layout):
         another = sources.copy_to_comfyui(lora, LORA)
         assert another.new and listed(folders)[another.name] == str(another.path)
         lora.write_bytes(b"other " + folder.encode())
-        write(Path(folder, "luna Z-IMAGE step 0900.safetensors"), folder)
+        write(Path(folder, "luna Z-IMAGE step 0900.SAFETENSORS"), folder)
         third = sources.copy_to_comfyui(lora, "Luna z-image step 0900")
         assert third.name == "Luna z-image step 0900-2.safetensors"
         third.path.unlink()
-        Path(folder, "luna Z-IMAGE step 0900.safetensors").unlink()
+        Path(folder, "luna Z-IMAGE step 0900.SAFETENSORS").unlink()
     assert copy.path.read_bytes() == b"new"
 
 
@@ -250,6 +250,7 @@ def test_a_copy_that_another_file_hides_is_made_again(home, lora):
         "",
         "x: \xff\xfe",
         "x:\n  loras: 3",
+        'x:\n  base_path: "a\\0b"\n  loras: loras',
     ],
 )
 def test_a_broken_file_leaves_the_usual_folder(home, lora, content):

@@ -1,10 +1,12 @@
 """Models of every family from ComfyUI's files: found, read exactly, trained and exported."""
 
 import json
+import re
 
 import numpy as np
 import pytest
 import torch
+from helpers import comfy_text_encoders as text_encoders
 from helpers.comfy_cases import CASES
 from helpers.comfy_families import (
     PRECISIONS,
@@ -25,6 +27,7 @@ from safetensors.torch import load_file, save_file
 
 from blockskip.cli import app
 from blockskip.core import presets
+from blockskip.core.errors import UserError
 from blockskip.core.settings import Settings
 from blockskip.data.photos import find_photos, read_photos
 from blockskip.data.schedule import build_schedule
@@ -56,6 +59,7 @@ OTHERS = {
 def vocabulary(tmp_path_factory):
     folder = tmp_path_factory.mktemp("vocabularies")
     qwen_vocabulary(folder / "qwen25_tokenizer", " ".join(case.texts for case in CASES.values()))
+    text_encoders.vocabularies(folder)
     return folder
 
 
@@ -136,6 +140,22 @@ def test_a_checkpoint_of_all_parts_and_others_is_read(model, only, vocabulary, t
     source = sources.comfyui.source_from_files(only, [tmp_path])
     assert set(source.files.values()) == {path}
     check_weights(case, source, wanted)
+
+
+def test_a_tensor_of_another_size_is_another_models(model, only, tmp_path):
+    """One row less, none, one number; a bias that is missing: never rows of the next tensor."""
+    case, folder = model
+    for part, state in case.states(folder).items():
+        found = [key for key in state if not is_unused(key) and "num_batches" not in key]
+        few = [key for key in found if re.search(r"qkv|linear1|gate_up|lin$|adaLN|conv_out", key)]
+        for key in {*few[:3], *few[-2:], found[0], found[-1]}:
+            tensor, path = state[key], tmp_path / part
+            for other in (tensor[:-1], tensor[:0], tensor.new_ones(()), None):
+                changed = {k: t for k, t in state.items() if k != key}
+                changed |= {} if other is None else {key: other}
+                save_file({k: t.contiguous() for k, t in changed.items()}, path)
+                with pytest.raises(UserError, match=part):
+                    check_part(Source(only, folder, {part: path}), part)
 
 
 @pytest.mark.parametrize("names", ["diffusers", "another spelling"])

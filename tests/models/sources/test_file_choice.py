@@ -3,11 +3,13 @@
 import dataclasses
 import json
 import shutil
+import sys
 
 import pytest
 import torch
 from helpers.comfy import comfy_folder, original_parts, to_fp8
 from helpers.ggufs import write_gguf
+from helpers.unreadable_files import KINDS, int8, lost, nvfp4, packed
 from safetensors.torch import save_file
 
 from blockskip.cli import app
@@ -18,7 +20,6 @@ from blockskip.models import sources
 from blockskip.studio import model_catalog
 
 DEMO = ASSETS / "demo-model"
-FP8 = torch.float8_e4m3fn
 
 
 @pytest.fixture(scope="module")
@@ -34,35 +35,6 @@ def comfy(tmp_path, parts):
     return comfy_folder(tmp_path / "ComfyUI", DEMO, parts)
 
 
-def nvfp4(tensor, rows, columns):
-    scales = {"weight_scale": torch.ones(rows, 2).to(FP8), "weight_scale_2": torch.ones(())}
-    return torch.ones(rows, columns // 2, dtype=torch.uint8), scales
-
-
-def int8(tensor, rows, columns):
-    return tensor.to(torch.int8), {"weight_scale": torch.ones(rows, 1)}
-
-
-def nf4(tensor, rows, columns):
-    tables = {"weight.absmax": torch.ones(2), "weight.quant_map": torch.ones(16)}
-    return torch.ones(rows * columns // 2, 1, dtype=torch.uint8), tables
-
-
-def lost(tensor, rows, columns):
-    return (tensor / tensor.abs().max() * 448).float().to(FP8), {}
-
-
-def packed(state, kind):
-    """The state as programs write it in formats that are not read here."""
-    done = {}
-    for key, tensor in state.items():
-        done[key] = tensor
-        if tensor.ndim > 1:
-            done[key], beside = kind(tensor, len(tensor), tensor[0].numel())
-            done |= {key.removesuffix("weight") + name: value for name, value in beside.items()}
-    return done
-
-
 def run(monkeypatch, capsys, *words):
     monkeypatch.setattr("sys.argv", ["blockskip", "models", *words, "--json"])
     return app.main(), json.loads(capsys.readouterr().out)
@@ -76,7 +48,7 @@ PLACES = {
 }
 
 
-@pytest.mark.parametrize("kind", [nvfp4, int8, nf4, lost])
+@pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("part", PLACES)
 def test_an_unreadable_file_is_passed_over_for_a_good_one(comfy, parts, part, kind):
     """Which the present order would like less: rounded, or with a name that is not the usual."""
@@ -179,3 +151,30 @@ def test_loras_of_others_are_known_by_name_and_must_fit(tmp_path):
     assert chosen.row == row and sources.lora_path(row.name).name.endswith("V1.1.safetensors")
     named = sources.select_model(row, [loras / "a-style.safetensors"])
     assert sources.lora_path(row.name) == named.lora == loras / "a-style.safetensors"
+    for version in ("V2.0-bf16", "V3.0"):
+        save_file(fits, loras / f"Qwen-Image-Lightning-8steps-{version}.safetensors")
+    named = sources.select_model(row, [tmp_path / "ComfyUI"])
+    assert named.lora.name == row.files[0], "of several versions, the one of the row's numbers"
+    if sys.platform != "win32":
+        loras.rename(tmp_path / "elsewhere")
+        loras.symlink_to(tmp_path / "elsewhere")  # which ComfyUI follows
+        assert sources.select_model(row, [tmp_path / "ComfyUI"]).lora.name == row.files[0]
+
+
+def test_a_model_that_was_downloaded_stays_when_comfyui_is_named(comfy, parts, tmp_path):
+    """ComfyUI is also named for the LoRAs; a worse file there would stop runs that were begun."""
+    (comfy / "models/diffusion_models/flux1-dev.safetensors").unlink()
+    write_gguf(comfy / "models/diffusion_models/flux1-dev-Q4_0.gguf", parts["transformer"], "Q4_0")
+    row, folder = presets.model_row("demo"), tmp_path / "downloaded"
+    shutil.copytree(DEMO, folder)
+    before = sources.select_model(row, [folder]).fingerprint()
+    (used,) = sources.select_comfyui(comfy)
+    assert used.folder == folder and sources.find_model(row).fingerprint() == before
+    assert sources.comfyui_root() == comfy
+    assert sources.select_model(row, [comfy]).files, "unless it is asked for by name"
+    sources.select_model(row, [folder])
+    shutil.rmtree(folder)
+    (used,) = sources.select_comfyui(comfy)
+    assert used.files["transformer"].name == "flux1-dev-Q4_0.gguf" and used == sources.find_model(
+        row
+    )

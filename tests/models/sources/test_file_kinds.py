@@ -17,6 +17,8 @@ from blockskip.core.errors import BadFile, UserError
 from blockskip.core.paths import ASSETS
 from blockskip.models import sources
 from blockskip.models.sources.file_contents import description
+from blockskip.models.sources.file_kinds import cached_table
+from blockskip.models.sources.known_formats import marks
 from blockskip.models.sources.tensors import find_weight, tensor_table
 
 DEMO = ASSETS / "demo-model"
@@ -75,9 +77,24 @@ def test_a_download_that_goes_on_is_said(tmp_path):
     aria2 = tmp_path / "ae.safetensors"
     aria2.write_bytes(bytes(100))
     (tmp_path / "ae.safetensors.aria2").touch()
+    headed = tmp_path / "headed.safetensors"  # its first piece came first, all else is zeros
+    save_file({"a": torch.zeros(4)}, headed)
+    (tmp_path / "headed.safetensors.aria2").touch()
     for unfinished in (path, aria2):
         with pytest.raises(BadFile, match="ae.safetensors.* is a download that was not finished"):
             tensor_table([unfinished])
+    with pytest.raises(BadFile, match="headed.safetensors.* is a download that was not finished"):
+        tensor_table([headed])
+    (tmp_path / "headed.safetensors.aria2").unlink()
+    assert tensor_table([headed]), "the download is finished"
+
+
+def test_looking_through_many_files_keeps_nothing_of_them(tmp_path):
+    """The tables of 300 checkpoints take 400 MB."""
+    save_file({"first_stage_model.encoder.conv1.weight": torch.zeros(4)}, tmp_path / "a")
+    before = cached_table.cache_info().currsize
+    assert marks(tmp_path / "a") == {"first_stage_model.encoder.conv1"}
+    assert cached_table.cache_info().currsize == before
 
 
 @pytest.fixture(scope="module")

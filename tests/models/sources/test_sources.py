@@ -176,7 +176,7 @@ def test_vocabularies_are_comfyuis_own_and_missed_by_name(comfy, tmp_path, monke
     program = tmp_path / "resources" / "ComfyUI"  # as ComfyUI Desktop has it
     program.mkdir(parents=True)
     shutil.move(comfy / "comfy", program / "comfy")
-    with pytest.raises(UserError, match="vocabulary is missing.*the one with main.py in it"):
+    with pytest.raises(UserError, match="vocabularies are missing.*the one with main.py in it"):
         sources.select_model(row, [comfy])
     for there in (program, program.parent):
         (source,) = sources.select_comfyui(comfy, there)
