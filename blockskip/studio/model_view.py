@@ -98,19 +98,38 @@ def _sibling(offer: ModelStatus, catalog: ModelCatalog) -> str:
     if sibling.state == "ready":
         return f'<p class="hint">{e(strings.SIBLING_READY.format(**values))}</p>'
     download = catalog.downloads.get(sibling.model)
+    return folded_offer(
+        strings.SIBLING_TITLE.format(times=round(offer.passes / sibling.passes)),
+        strings.SIBLING_OFFER.format(**values),
+        sibling,
+        download,
+        _download(sibling, catalog, download, "", strings.SIBLING_NEEDS),
+    )
+
+
+def folded_offer(
+    summary: str,
+    about: str,
+    offer: ModelStatus | ToolStatus,
+    download: Download | None,
+    buttons: str,
+) -> str:
+    """Return the offer of a download that is not necessary, folded until it has begun or failed.
+
+    summary: the line that is shown while it is folded. buttons: HTML.
+    """
     running = download is not None and download.state == "running"
-    problem = sibling.problem
+    problem = offer.problem
     if download is not None and download.state == "failed":
         problem = f"{download.title} {download.remedy}"
     parts = (
-        f'<p class="hint">{e(strings.SIBLING_OFFER.format(**values))}</p>{licence_line(sibling)}',
+        f'<p class="hint">{e(about)}</p>{licence_line(offer)}',
         f'<p class="hint warn">{e(problem)}</p>' if problem else "",
         progress_bar(download) if download and running else "",
-        _download(sibling, catalog, download, "", strings.SIBLING_NEEDS),
+        buttons,
     )
-    title = strings.SIBLING_TITLE.format(times=round(offer.passes / sibling.passes))
-    opened = " open" if running or problem or sibling.state == "partial" else ""
-    return f"<details{opened}><summary>{e(title)}</summary>{''.join(parts)}</details>"
+    opened = " open" if running or problem or offer.state == "partial" else ""
+    return f"<details{opened}><summary>{e(summary)}</summary>{''.join(parts)}</details>"
 
 
 def _download(

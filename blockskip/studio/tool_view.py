@@ -12,7 +12,7 @@ from blockskip.models.sources.download_process import Download
 from blockskip.models.sources.tools import ToolStatus
 from blockskip.studio import strings
 from blockskip.studio.formatting import action_button, e, size
-from blockskip.studio.model_view import licence_line, progress_bar
+from blockskip.studio.model_view import folded_offer
 
 REFRESH_S = 5.0
 _lock = threading.Lock()
@@ -35,17 +35,8 @@ def offer(name: str, summary: str) -> str:
     if status.state == "ready":
         return ""
     running = download is not None and download.state == "running"
-    problem = status.problem
-    if download is not None and download.state == "failed":
-        problem = f"{download.title} {download.remedy}"
-    parts = (
-        f'<p class="hint">{e(status.title)}. {e(status.about)}</p>{licence_line(status)}',
-        f'<p class="hint warn">{e(problem)}</p>' if problem else "",
-        progress_bar(download) if download and running else "",
-        _button(status, running),
-    )
-    opened = " open" if running or problem or status.state == "partial" else ""
-    return f"<details{opened}><summary>{e(summary)}</summary>{''.join(parts)}</details>"
+    about, button = f"{status.title}. {status.about}", _button(status, running)
+    return folded_offer(summary, about, status, download, button)
 
 
 def _button(status: ToolStatus, running: bool) -> str:

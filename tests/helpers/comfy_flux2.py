@@ -6,12 +6,12 @@ from pathlib import Path
 
 import torch
 from diffusers import (
-    AutoencoderKLFlux2,
     FlowMatchEulerDiscreteScheduler,
     Flux2KleinPipeline,
     Flux2Transformer2DModel,
 )
 from gguf import MODEL_ARCH
+from helpers import family_checks as checks
 from helpers.comfy import original_vae
 from helpers.comfy_families import (
     QWEN,
@@ -47,17 +47,7 @@ def save(folder: Path, vocabulary: Path) -> None:
             tie_word_embeddings=True,
         )
     )
-    vae = AutoencoderKLFlux2(
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        latent_channels=8,
-        norm_num_groups=4,
-        sample_size=32,
-    )
-    vae.bn.running_mean.normal_()
-    vae.bn.running_var.uniform_(0.2, 3)
+    vae = checks.tiny_flux2_vae(8)
     transformer = Flux2Transformer2DModel(
         in_channels=32,
         num_layers=2,

@@ -10,7 +10,7 @@ from unittest import mock
 import numpy as np
 import pytest
 import torch
-from diffusers import AutoencoderKL, FirstBlockCacheConfig
+from diffusers import AutoencoderKL, AutoencoderKLFlux2, FirstBlockCacheConfig
 from helpers.tiny import randomise
 from huggingface_hub.utils import filter_repo_objects
 from PIL import Image
@@ -76,6 +76,22 @@ def tiny_vae(channels: int, scale: float, shift: float) -> nn.Module:
         use_quant_conv=False,
         use_post_quant_conv=False,
     ).eval()
+
+
+def tiny_flux2_vae(channels: int) -> nn.Module:
+    """Return a VAE of two pixels per cell, built like FLUX.2's."""
+    vae = AutoencoderKLFlux2(
+        down_block_types=("DownEncoderBlock2D",) * 2,
+        up_block_types=("UpDecoderBlock2D",) * 2,
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        latent_channels=channels,
+        norm_num_groups=4,
+        sample_size=32,
+    )
+    vae.bn.running_mean.normal_()
+    vae.bn.running_var.uniform_(0.2, 3)
+    return vae.eval()
 
 
 WORDS = sorted({word for caption in CAPTIONS for word in caption.split()} | {"on", "the", "beach"})

@@ -42,6 +42,12 @@ __all__ = [
 __all__ += ["unreadable_files", "weight_files"]
 log = logging.getLogger(__name__)
 Check = Callable[[Source, str], object]
+
+
+class NoTransformer(ModelMissing):
+    """Nothing of a model's transformer is in the folders, so the model is not to be expected."""
+
+
 MODEL_FOLDERS = ("diffusion_models", "unet", "checkpoints", "text_encoders", "clip", "vae")
 _SUFFIXES = (".safetensors", ".sft", GGUF_SUFFIX)
 
@@ -257,7 +263,8 @@ def _missing_part_error(
     problems = [f"{path.name}{_contents(path)}." for path in unused if _contents(path)]
     problems += [*choice.unreadable, *choice.broken]
     problems += [f"{path.name} is {shard(path)}." for path in folder_files if shard(path)]
-    return ModelMissing(
+    nothing = part == "transformer" and not choice.unreadable
+    return (NoTransformer if nothing else ModelMissing)(
         f"{row.title}'s {format.title} was not found in {locations}."
         + "".join(f" {problem}" for problem in dict.fromkeys(problems)),
         f"Put {file} into ComfyUI's models/{folder}, or name the file: "
@@ -267,16 +274,14 @@ def _missing_part_error(
 
 def of_parts(problems: Sequence[UserError]) -> list[UserError]:
     """Return the problems of models of which a part is there."""
-    return [error for error in problems if "transformer was not found" not in error.title]
+    return [error for error in problems if not isinstance(error, NoTransformer)]
 
 
 def nothing_found(folders: Sequence[Path], problems: Sequence[UserError]) -> UserError:
-    """Return the error of folders that hold no model completely. problems: of each model.
-
-    It is the problem of a model of which a part is there, or that of the first model.
-    """
-    if in_part := of_parts(problems):
-        return in_part[0]
+    """Return the error of folders that hold no model completely. problems: of each model; that of
+    one of which a part is there tells most, and that of a folder itself stays."""
+    if not isinstance(problems[0], ModelMissing):
+        return problems[0]
     found: dict[str, str] = {}
     broken = []
     for path in (path for f in folders for root in base_folders(f) for path in weight_files(root)):
@@ -285,6 +290,14 @@ def nothing_found(folders: Sequence[Path], problems: Sequence[UserError]) -> Use
                 found.setdefault(what, f"{what} ({path.name})")
         except UserError as error:
             broken.append(error.title)
-    title = " ".join([problems[0].title, *dict.fromkeys(broken)])
-    beside = f" There is {', '.join(found.values())}." if found else ""
-    return type(problems[0])(title + beside, problems[0].remedy)
+    if in_part := of_parts(problems):
+        title, remedy, beside = in_part[0].title, in_part[0].remedy, []
+    else:
+        title = f"No model that can be trained was found in {', '.join(map(str, folders))}."
+        remedy = (
+            "Name the folder with ComfyUI's `models` in it, or name a model's files: "
+            f"{command('models use')} NAME FILE FOLDER …"
+        )
+        beside = [f"There is {', '.join(found.values())}."] if found else []
+    said = [problem for problem in dict.fromkeys(broken) if problem not in title]
+    return ModelMissing(" ".join([title, *said, *beside]), remedy)

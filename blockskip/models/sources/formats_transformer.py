@@ -17,44 +17,37 @@ from blockskip.models.sources.part_formats import (
 )
 from blockskip.models.sources.tensors import WeightIndex
 
+_GUIDANCE = ("guidance_in.", "time_text_embed.guidance_embedder.")
+_FLUX2, _CHROMA = ("double_stream_modulation_img.",), ("distilled_guidance_layer.",)
 
-def _flux(config: Config, guided: bool, absent: tuple[str, ...] = ()) -> Signs:
+
+def _flux(config: Config, last_linear: str = "proj_out") -> Signs:
+    """Return what Black Forest Labs' models have in common. last_linear: diffusers' name in a single
+    block."""
     width = config["num_attention_heads"] * config["attention_head_dim"]
     return Signs(
         either_name("img_in", "x_embedder", shape=(width, config["in_channels"]))
         | either_name("txt_in", "context_embedder", shape=(width, config["joint_attention_dim"])),
         {
             "single_blocks.{}.linear2": config["num_single_layers"],
-            "single_transformer_blocks.{}.proj_out": config["num_single_layers"],
+            f"single_transformer_blocks.{{}}.{last_linear}": config["num_single_layers"],
         },
-        present=("guidance_in.", "time_text_embed.guidance_embedder.") if guided else (),
-        absent=absent,
     )
 
 
 def _flux1(config: Config) -> Signs:
-    guided = config["guidance_embeds"]
-    absent = ("double_stream_modulation_img.", "distilled_guidance_layer.")
-    guidance = () if guided else ("guidance_in.", "time_text_embed.guidance_embedder.")
-    return _flux(config, guided, absent + guidance)
+    signs, others = _flux(config), _FLUX2 + _CHROMA
+    if config["guidance_embeds"]:
+        return replace(signs, present=_GUIDANCE, absent=others)
+    return replace(signs, absent=others + _GUIDANCE)
 
 
 def _chroma(config: Config) -> Signs:
-    signs = _flux(config, False)
-    return replace(signs, present=("distilled_guidance_layer.",), absent=("nerf_blocks.",))
+    return replace(_flux(config), present=_CHROMA, absent=("nerf_blocks.",))
 
 
 def _flux2(config: Config) -> Signs:
-    width = config["num_attention_heads"] * config["attention_head_dim"]
-    return Signs(
-        either_name("img_in", "x_embedder", shape=(width, config["in_channels"]))
-        | either_name("txt_in", "context_embedder", shape=(width, config["joint_attention_dim"])),
-        {
-            "single_blocks.{}.linear2": config["num_single_layers"],
-            "single_transformer_blocks.{}.attn.to_out": config["num_single_layers"],
-        },
-        present=("double_stream_modulation_img.",),
-    )
+    return replace(_flux(config, "attn.to_out"), present=_FLUX2)
 
 
 def _z_image(config: Config) -> Signs:

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from diffusers import AutoencoderKLFlux2, FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline
+from diffusers import FlowMatchEulerDiscreteScheduler, Flux2KleinPipeline
 from helpers import family_checks as checks
 from helpers.family_cases import CASES
 from helpers.sibling_checks import check_sibling
@@ -42,17 +42,7 @@ def folder(tmp_path_factory):
             tie_word_embeddings=True,
         )
     )
-    vae = AutoencoderKLFlux2(
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        latent_channels=3,
-        norm_num_groups=4,
-        sample_size=32,
-    )
-    vae.bn.running_mean.normal_()
-    vae.bn.running_var.uniform_(0.2, 3)
+    vae = checks.tiny_flux2_vae(3)
     transformer = CASES["flux2"].model()
     for name in Flux2.shared_modulation:  # so that blocks have a say in the picture
         transformer.get_submodule(name).weight.mul_(60)

@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 import torch
 from diffusers import (
-    AutoencoderKLFlux2,
     Flux3DistilledModularPipeline,
     Flux3ModularPipeline,
     Flux3Transformer2DModel,
@@ -98,17 +97,7 @@ def folder(tmp_path_factory):
     )
     with torch.no_grad():  # so that words differ
         text.model.language_model.embed_tokens.weight.mul_(50)
-    vae = AutoencoderKLFlux2(
-        down_block_types=("DownEncoderBlock2D",) * 2,
-        up_block_types=("UpDecoderBlock2D",) * 2,
-        block_out_channels=(8, 8),
-        layers_per_block=1,
-        latent_channels=3,
-        norm_num_groups=4,
-        sample_size=32,
-    )
-    vae.bn.running_mean.normal_()
-    vae.bn.running_var.uniform_(0.2, 3)
+    vae = checks.tiny_flux2_vae(3)
     return _saved(
         tmp_path_factory, Flux3ModularPipeline(), words, _transformer(), text.eval(), vae.eval()
     )

@@ -86,5 +86,5 @@ def test_each_model_takes_its_best_file_and_says_which(comfy, monkeypatch, capsy
         for files in FILES.values():
             (home / "models/diffusion_models" / list(files)[turn]).unlink()
     nothing = use(monkeypatch, capsys, home, code=1)
-    assert "transformer was not found" in nothing["error"]
-    assert [name for name in broken if name not in nothing["error"]] == []
+    assert "transformer was not found" in nothing["error"], nothing
+    assert [name for name in broken if name not in nothing["error"]] == [], nothing
