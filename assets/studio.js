@@ -228,14 +228,24 @@ window.blockskip = (() => {
       findings.replaceChildren(...photo.findings.map(text => make('li', '', {textContent: text})));
       findings.hidden = !photo.findings.length;
       suggest.hidden = !photo.proposal;
+      hold.hidden = photo.unseen === null;
+      hold.textContent = photo.unseen ? words.train_on : words.hold_out;
       draw(); crops();
     };
     const suggest = button(words.propose, 'press', () => set(all[at].proposal));
+    const hold = button('', 'press link', () => {
+      const photo = all[at];
+      save(); changed = false;
+      photo.unseen = !photo.unseen;
+      hold.textContent = photo.unseen ? words.train_on : words.hold_out;
+      trigger('click', {do: 'hold_out', file: photo.file, value: photo.unseen ? '1' : ''});
+    });
     find('.box-row').append(suggest, button(words.no_box, 'press link', () => set(null)));
     const foot = find('.photo-foot');
     if (all.length > 1) foot.append(button('‹ ' + words.previous, 'press', () => { save(); show(at - 1); }),
       button(words.next + ' ›', 'press', () => { save(); show(at + 1); }));
     foot.append(button(words.crops_again, 'press link', () => { seed += 1; crops(); }));
+    foot.append(hold);
     if (words.can_describe) foot.append(button(words.describe, 'press link', () => { save(); trigger('click', {do: 'describe'}); }));
     foot.append(button(words.close, 'press primary', () => box.close()));
 

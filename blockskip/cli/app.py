@@ -18,6 +18,7 @@ from blockskip.cli import options
 from blockskip.cli.describe import describe
 from blockskip.cli.errors import console, exit_code_of
 from blockskip.cli.lab import lab
+from blockskip.cli.likeness import likeness_
 from blockskip.cli.models import models, plan
 from blockskip.cli.results import export, preview
 from blockskip.core import presets
@@ -70,6 +71,7 @@ def train(
     preview_speed: options.PreviewSpeed = None,
     pictures: options.Pictures = "auto",
     adapter: options.Adapter = "auto",
+    hold_out: options.HoldOut = "auto",
     device: options.Device = "auto",
     out: Annotated[str, typer.Option(help="Name or folder of the new run.")] = "",
     as_json: Json = False,
@@ -109,7 +111,8 @@ def train(
         training_adapter="" if adapter == "none" else None,
         device=device,
     )
-    raise typer.Exit(_train(settings, paths, out, as_json, frames == "auto"))
+    number = None if hold_out == "auto" else int(hold_out)
+    raise typer.Exit(_train(settings, paths, out, as_json, frames == "auto", number))
 
 
 def _caption_with_trigger(caption: str, trigger: str, class_name: str) -> str:
@@ -139,9 +142,16 @@ def _chosen_photos(photos: list[Path] | None, demo: bool) -> tuple[list[Path], s
     return find_photos(photos), ""
 
 
-def _train(settings: Settings, paths: list[Path], out: str, as_json: bool, framed: bool) -> int:
+def _train(
+    settings: Settings,
+    paths: list[Path],
+    out: str,
+    as_json: bool,
+    framed: bool,
+    held_out: int | None,
+) -> int:
     """Create a run, start it and show its progress. Returns the exit code. framed: whether to look
-    for the pet where a photo has no frame.
+    for the pet where a photo has no frame. held_out: how many photos, None for the usual rule.
 
     Raises UserError before creating a run if the model or the photos are unusable.
     """
@@ -149,6 +159,7 @@ def _train(settings: Settings, paths: list[Path], out: str, as_json: bool, frame
     from blockskip.cli.progress import watch_run
     from blockskip.data.captions import notes
     from blockskip.data.photos import read_photos
+    from blockskip.runs import hold_out
 
     sources.find_model(presets.model_row(settings.model))
     good, bad = read_photos(paths, settings.subject_caption)
@@ -156,7 +167,11 @@ def _train(settings: Settings, paths: list[Path], out: str, as_json: bool, frame
     left_out = [f"{rejected.name} is left out: {rejected.reason}." for rejected in bad]
     for note in left_out + notes(used, settings):
         console.print(Text(note, style="yellow"))
-    run = create_run(settings, used, out, found_frames(used, settings) if framed else {})
+    frames = found_frames(used, settings) if framed else {}
+    unseen = hold_out.chosen(used, settings, held_out, frames)
+    for note in hold_out.notes(unseen):
+        console.print(Text(note, style="yellow"))
+    run = create_run(settings, used, out, frames, unseen)
     return watch_run(run, start=True, as_json=as_json)
 
 
@@ -228,6 +243,7 @@ def _run_row(run: Run) -> dict:
 app.command()(describe)
 app.command()(preview)
 app.command()(export)
+app.command(name="likeness")(likeness_)
 app.command()(models)
 app.command()(plan)
 

@@ -148,6 +148,13 @@ def of_model(precision: str | None, model: str) -> str | None:
     return "full" if precision == "bf16" else precision
 
 
+def parse_hold_out(text: str) -> str:
+    """Accept auto and a number of photos. Raises BadParameter."""
+    if text != "auto" and not re.fullmatch(r"\d{1,3}", text):
+        raise typer.BadParameter(f"{text} is not understood: give auto, 0, or how many photos.")
+    return text
+
+
 def parse_word(text: str | None) -> str | None:
     """Accept a word of captions, or None. Raises BadParameter."""
     return checked(settings.Word)(text)
@@ -236,6 +243,14 @@ Pictures = Annotated[
 Adapter = Annotated[
     Literal["auto", "none"],
     typer.Option(help="The model's training adapter, if it has one; none: train without."),
+]
+HoldOut = Annotated[
+    str,
+    typer.Option(
+        help="Photos that training does not see, to measure likeness with: auto (a fifth of 6 or "
+        "more, if the likeness judge is here), 0, or how many.",
+        callback=parse_hold_out,
+    ),
 ]
 Device = Annotated[settings.Device, typer.Option(help="auto: the best device available.")]
 TotalSteps = Annotated[

@@ -33,7 +33,7 @@ _PALE = 228
 _LIGHTEST = 80
 # share of the bits: up to 0.125 if saved again, shrunk to 64 pixels, mirrored, 1 stop darker or 5 %
 # cut off; from 0.14 for another pose in the same place, from 0.17 for other photos
-_TWIN = 0.13
+TWIN = 0.13
 _TWIN_COLOUR = 60  # mean difference of RGB; 53 for one stop darker
 _STRIP = 2.0  # ratio of the long side to the short side
 _WIDE = 1.25  # ratio of the box to the largest crop; most stretched-out pets stay below
@@ -43,7 +43,7 @@ _SPECK = 0.05  # share of the photo
 _SAME_PLACE = 18
 # share of the photo: the box exceeds the first in a close-up, and stays below the second if the
 # whole body shows
-_CLOSE, _WHOLE = 0.35, 0.6
+CLOSE, _WHOLE = 0.35, 0.6
 
 _VIEWS = "the face from close, the whole body from the side, from behind, lying down"
 
@@ -119,7 +119,7 @@ def advice(
             f"Replace some of the {len(harmed)} photos that carry a “!”, where you can."
         )
     if len(boxed) >= FEWEST and len(boxed) == len(alone):
-        if all(box.area < _CLOSE for box in boxed):
+        if all(box.area < CLOSE for box in boxed):
             sentences.append("Add a photo of the face from close.")
         elif all(box.area > _WHOLE for box in boxed):
             sentences.append("Add a photo of the whole body, with some room around it.")
@@ -266,16 +266,16 @@ def _twins(photos: Mapping[str, Features]) -> dict[str, str]:
     """Map each near-duplicate to the earlier photo that it repeats."""
     if not photos:
         return {}
-    gaps = _gaps(list(photos.values()))
+    apart = gaps(list(photos.values()))
     keys, twins = list(photos), {}
     for new, key in enumerate(keys):
-        earlier = [i for i in range(new) if keys[i] not in twins and gaps[new, i] < _TWIN]
+        earlier = [i for i in range(new) if keys[i] not in twins and apart[new, i] < TWIN]
         if earlier:
-            twins[key] = keys[min(earlier, key=lambda i: gaps[new, i])]
+            twins[key] = keys[min(earlier, key=lambda i: apart[new, i])]
     return twins
 
 
-def _gaps(photos: Sequence[Features]) -> np.ndarray:
+def gaps(photos: Sequence[Features]) -> np.ndarray:
     """Return (N, N): the smallest share of differing bits between two photos.
 
     Either photo may be a slight crop of the other or of its mirror image. The value is 1 if their

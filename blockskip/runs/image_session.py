@@ -69,12 +69,13 @@ class ImageSession(LoadedModel):
         step: int | None = None,
         strength: float = 1.0,
         sampling_steps: int = 0,
+        px: int = 0,
     ) -> list[Image.Image]:
         """Sample one picture per prompt. step: the LoRA's step, None for the last. strength: factor
-        of the LoRA, 0 for the untrained model. sampling_steps: 0 for the run's."""
+        of the LoRA, 0 for the untrained model. sampling_steps, px: 0 for the run's."""
         restore(self.lora, self._scaled_lora(step, strength))
         with _user_error_on_oom():
-            return self.sample_prompts(prompts, seeds, sampling_steps)
+            return self.sample_prompts(prompts, seeds, sampling_steps, px)
 
     def _scaled_lora(self, step: int | None, strength: float) -> dict[str, torch.Tensor]:
         """Return the step's LoRA with B·A scaled by `strength`."""

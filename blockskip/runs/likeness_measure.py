@@ -14,40 +14,25 @@ from PIL import Image
 from blockskip.core.settings import Settings
 from blockskip.data.demo_vocabulary import PLACES
 from blockskip.runs.demo_judge import Judge, judge_and_photos
-from blockskip.runs.folders import by_step
 from blockskip.runs.image_session import ImageSession
-from blockskip.runs.likeness_types import ImageKey, StepLikeness
+from blockskip.runs.likeness_pictures import FIRST_SEED, KeyedImages, previews
+from blockskip.runs.likeness_types import StepLikeness
 from blockskip.runs.run import Run
 
 NUM_EXTRA = 24  # total number of pictures sampled, in about half a minute on one core
 EXTRA_PER_PROMPT = 4
-FIRST_SEED = 2000
-
-KeyedImages = dict[ImageKey, Image.Image]
 
 
 def measure_steps(run: Run, kept: Sequence[int]) -> dict[int, StepLikeness]:
     """Return the judge's measurements by step. Raises UserError for a run it cannot judge."""
     judge, photos = judge_and_photos(run)
     settings = run.settings()
-    pictures = _previews(run)
+    pictures = previews(run)
     for step, extra in _sample_extra(run, [step for step in kept if step in pictures]).items():
         pictures[step] |= extra
     return {
         step: _measure_step(judge, photos, settings, images) for step, images in pictures.items()
     }
-
-
-def _previews(run: Run) -> dict[int, KeyedImages]:
-    """Load the run's preview pictures by step. Their index serves as the seed in the key, since it
-    stands for the same noise at every step."""
-    previews: dict[int, KeyedImages] = {}
-    for step, folder in by_step(run.previews_dir, "").items():
-        pictures = previews[step] = {}
-        for path in sorted(folder.glob("*.png")):
-            with Image.open(path) as image:
-                pictures[image.info["prompt"], int(path.stem)] = image.convert("RGB")
-    return previews
 
 
 def _sample_extra(run: Run, steps: Sequence[int]) -> dict[int, KeyedImages]:

@@ -12,10 +12,9 @@ from __future__ import annotations
 
 import datetime
 import secrets
-import shutil
 import subprocess
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,19 +27,17 @@ from blockskip.core.errors import BadInput, NotFound, WrongState, command
 from blockskip.core.events import Done, Event, Failed, Loss, Memory, Progress, Started, Stopped
 from blockskip.core.paths import make_data_dir
 from blockskip.core.settings import Settings, settings_to_dict
-from blockskip.data.caption_files import Captions, captions_beside
-from blockskip.data.captions import training_caption
-from blockskip.data.subject_boxes import FINDER, Box, write_box
+from blockskip.data.subject_boxes import Box
 from blockskip.memory import speed_process
 from blockskip.models.captioners import jobs as descriptions
 from blockskip.runs import control, event_log, failure, folders, run_file
 from blockskip.runs.folders import exists, run_folder, runs_dir
+from blockskip.runs.photo_copies import copy_photos
 from blockskip.runs.run_file import FORMAT
 from blockskip.runs.start_gate import starting
 
 # written only by a running worker; the last of them is closer to the end of the log than Started
 _WORKING = (Started, Progress, Loss, Memory)
-_MAX_SUFFIX = 8  # characters of a photo's ending
 RESUMABLE = ("new", "paused", "stopped", "failed", "crashed")
 WORKER = "blockskip.runs.worker_entry"
 
@@ -75,6 +72,11 @@ class Run:
         return self.folder / "photos"
 
     @property
+    def held_out_dir(self) -> Path:
+        """The folder of photos that training never sees (data/held_out.py); it need not exist."""
+        return self.folder / "held_out"
+
+    @property
     def control_path(self) -> Path:
         return self.folder / "control.json"
 
@@ -97,6 +99,10 @@ class Run:
     @property
     def pictures_dir(self) -> Path:
         return self.folder / "pictures"
+
+    @property
+    def likeness_dir(self) -> Path:
+        return self.folder / "likeness"
 
     @property
     def exports_dir(self) -> Path:
@@ -266,15 +272,22 @@ class Run:
 
 
 def create_run(
-    settings: Settings, photos: list[Path], name: str = "", frames: Mapping[Path, Box] | None = None
+    settings: Settings,
+    photos: list[Path],
+    name: str = "",
+    frames: Mapping[Path, Box] | None = None,
+    held_out: Collection[Path] = (),
 ) -> Run:
     """Create the folder of a new run, and copy its photos with their boxes into it. Their captions
     are completed by the trigger (data/captions.py) and written beside the copies.
 
-    frames: boxes that were found, for photos without a box file. name: a name in the data folder, a
-    path, or "" for a name from trigger, class and date. Raises UserError if the name is taken or
-    the disk is full.
+    name: a name in the data folder, a path, or "" for a name from trigger, class and date. frames:
+    boxes that were found, for photos without a box file. held_out: those of the photos that
+    training shall not see. Raises UserError if all photos are held out, the name is taken or the
+    disk is full.
     """
+    if held_out and set(photos) <= set(held_out):
+        raise BadInput("No photo is left to train on.", "Hold out fewer photos.")
     started = datetime.datetime.now().astimezone()
     folder = run_folder(name or str(runs_dir() / folders.automatic_name(settings, started)))
     if name:
@@ -282,49 +295,28 @@ def create_run(
     make_data_dir()
     try:
         with files.temporary_folder(folder.with_name(f"run-{secrets.token_hex(4)}")) as unfinished:
-            _fill(Run(unfinished), settings, photos, started, frames or {})
+            new = Run(unfinished)
+            new.photos_dir.mkdir(parents=True)
+            copies = {
+                path: new.held_out_dir if path in held_out else new.photos_dir for path in photos
+            }
+            copy_photos(copies, settings, frames or {})
+            _write_new_info(new, settings, started, len(held_out))
             return Run(folders.claim(unfinished, folder, automatic=not name))
     except OSError as error:
         raise files.disk_error(folder, error) from error
 
 
-def _fill(
-    run: Run,
-    settings: Settings,
-    photos: list[Path],
-    started: datetime.datetime,
-    frames: Mapping[Path, Box],
+def _write_new_info(
+    run: Run, settings: Settings, started: datetime.datetime, num_held_out: int
 ) -> None:
-    """Write a new run's files. Raises OSError, UserError."""
-    captions = captions_beside(photos)
-    run.photos_dir.mkdir(parents=True)
-    for index, photo in enumerate(photos):
-        _copy_photo(photo, run.photos_dir, index, settings, captions, frames.get(photo))
-    run.write_info(
-        {
-            "format": FORMAT,
-            "version": __version__,
-            "started": started.isoformat(timespec="seconds"),
-            "settings": settings_to_dict(settings),
-        }
-    )
-
-
-def _copy_photo(
-    photo: Path, folder: Path, index: int, settings: Settings, captions: Captions, frame: Box | None
-) -> None:
-    """Copy a photo, its completed caption and its box under a name that begins with its number."""
-    suffix = photo.suffix.lower() if photo.suffix[1:].isalnum() and photo.suffix.isascii() else ""
-    stem = names.safe_name(photo.stem if suffix else photo.name.replace(".", "_"), "photo")
-    target = folder / f"{index:03d}-{stem}{suffix[:_MAX_SUFFIX]}"
-    shutil.copyfile(photo, target)
-    if photo.with_suffix(".box.json").exists():
-        shutil.copyfile(photo.with_suffix(".box.json"), target.with_suffix(".box.json"))
-    elif frame is not None:
-        write_box(target, frame, FINDER)
-    if text := captions.of(photo):
-        text = training_caption(text, settings.trigger, settings.class_name)
-        files.write_text(target.with_suffix(".txt"), text + "\n")
+    info = {
+        "format": FORMAT,
+        "version": __version__,
+        "started": started.isoformat(timespec="seconds"),
+        "settings": settings_to_dict(settings),
+    }
+    run.write_info(info | ({"held_out": num_held_out} if num_held_out else {}))
 
 
 def find_run(name: str) -> Run:

@@ -13,7 +13,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import AfterValidator
+from pydantic import AfterValidator, Field
 
 from blockskip.core.errors import BadFile, UserError
 from blockskip.core.files import content_problem
@@ -46,7 +46,8 @@ class _Photo:
 @dataclass(frozen=True, kw_only=True)
 class _Info:
     """The keys of `run.toml`. eased, lengthened: settings changed since the run was made. photos,
-    model_fingerprint: recorded by the first start."""
+    model_fingerprint: recorded by the first start. held_out: number of photos that training does
+    not see, 0 in runs of versions that held none out."""
 
     settings: dict[str, Any]
     started: Annotated[str, AfterValidator(_point_in_time)] = ""
@@ -56,6 +57,7 @@ class _Info:
     photos: list[_Photo] | None = None
     model_fingerprint: str | None = None
     torch: str = ""
+    held_out: Annotated[int, Field(ge=0)] = 0
 
     def __post_init__(self) -> None:
         if (self.photos is None) != (self.model_fingerprint is None):

@@ -38,6 +38,7 @@ from blockskip.runs.run import Run, list_runs
 from blockskip.runs.start_gate import starting
 from blockskip.studio import (
     draft,
+    held_out,
     inputs,
     new_run,
     pet_search,
@@ -199,7 +200,8 @@ def _settings_to_train(
     _require_idle()
     saved, own = draft.load(), bool(uploads) or draft.load().own_photos
     answers = answers | {"model": answers["model"] or suitable_model()}
-    settings = settings_for_answers(answers, len(uploads or saved.photos))
+    count = len(uploads) if uploads else held_out.num_trained(saved, answers)
+    settings = settings_for_answers(answers, count)
     if not uploads and not saved.photos:
         raise BadPhoto(strings.NO_PHOTOS, strings.NO_PHOTOS_REMEDY)
     if presets.model_row(settings.model).demo and own and not anyway:
@@ -317,20 +319,7 @@ def load_demo() -> None:
 
 def copy_to_draft(run: str) -> None:
     """Put a run's photos and answers back in the draft, to train again."""
-    old = find_run(run)
-    settings = old.settings()
-    draft.clear()
-    draft.add([old.photos_dir], demo=bool(run_preferences.load(old).get("drawn")))
-    draft.save_answers(
-        kind=settings.class_name,
-        name=run_preferences.pet_name(old),
-        model=settings.model,
-        budget=settings.budget_gib,
-        steps=settings.steps,
-        rank=settings.rank,
-        seed=settings.seed,
-        speed=settings.plan.preview_speed,
-    )
+    new_run.to_draft(find_run(run))
 
 
 def _require_idle() -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import html
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from blockskip.core.events import Memory
 from blockskip.studio import strings
@@ -20,11 +20,13 @@ Points = Sequence[tuple[float, float]]
 
 @dataclass(frozen=True)
 class Line:
-    """A line of a chart. key: its colour in studio.css. name: in the legend, "" = none."""
+    """A line of a chart. key: its colour in studio.css. name: in the legend, "" = none. band:
+    (x, low, high) of an area around it."""
 
     key: str
     name: str
     points: Points
+    band: Sequence[tuple[float, float, float]] = ()
 
 
 def loss_chart(losses: Series, steps: int) -> str:
@@ -34,6 +36,35 @@ def loss_chart(losses: Series, steps: int) -> str:
     last = f"{mean[-1][1]:.3f}" if mean else strings.CHART_EMPTY
     end = strings.STEP_OF.format(n=int(raw[-1][0]), total=steps) if raw else ""
     return _figure(strings.LOSS_CHART, f"{last}, {end}", lines, "", end, strings.LOSS_ABOUT)
+
+
+def likeness_chart(
+    by_step: Mapping[int, Mapping], names: Mapping[str, str], mark: tuple[float, str] | None
+) -> str:
+    """Return a chart of each step's likeness, with the interval of its difference to the best step
+    as a band.
+
+    by_step: as in a likeness report, sorted, with a subject's likeness at every step. names: legend by key of the report. mark: likeness of
+    the pet's own photos, and its label.
+    """
+    lines = []
+    for key, colour in (("class_word", "other"), ("nearest", "raw"), ("subject", "ours")):
+        points = [
+            (step, max(0.0, facts[key]))
+            for step, facts in by_step.items()
+            if facts.get(key) is not None
+        ]
+        lines.append(Line(colour, names[key] if points else "", points))
+    band = []
+    for step, facts in by_step.items():
+        half_width = (facts.get("less") or (0.0, 0.0))[1]
+        middle = facts["subject"]
+        low, high = middle - half_width, min(1.0, middle + half_width)
+        band.append((float(step), max(0.0, low), max(0.0, high)))
+    lines[-1] = replace(lines[-1], band=band)
+    end = strings.LIKENESS_AXIS.format(step=max(by_step))
+    label, about = strings.LIKENESS_CHART_LABEL, strings.LIKENESS_CHART_ABOUT
+    return _figure(strings.LIKENESS_CHART, label, lines, "", end, about, mark)
 
 
 def memory_charts(
@@ -92,7 +123,10 @@ def _figure(
 
     mark: (height of a dashed line, its label).
     """
-    heights = [y for line in lines for _, y in line.points] + ([mark[0] * 1.08] if mark else [])
+    heights = [y for line in lines for _, y in line.points]
+    heights += [high for line in lines for *_, high in line.band] + (
+        [mark[0] * 1.08] if mark else []
+    )
     top = _ceiling(max([*heights, 0.1]) if heights else 1.0)
     keys = "".join(
         f'<span class="key {line.key}">{html.escape(line.name)}</span>'
@@ -119,14 +153,21 @@ def _svg(label: str, lines: list[Line], top: float) -> str:
     start = min((line.points[0][0] for line in lines if line.points), default=0.0)
     end = max((line.points[-1][0] for line in lines if line.points), default=1.0)
     span = max(end - start, 1e-9)
+
+    def place(points: Points) -> str:
+        return " ".join(
+            f"{(x - start) / span * WIDTH:.0f},{HEIGHT * (1 - y / top):.1f}" for x, y in points
+        )
+
     paths = []
     for line in lines:
         if len(line.points) < 2:
             continue
-        points = " ".join(
-            f"{(x - start) / span * WIDTH:.0f},{HEIGHT * (1 - y / top):.1f}" for x, y in line.points
-        )
-        paths.append(f'<polyline class="{line.key}" points="{points}"/>')
+        if line.band:
+            around = [(x, high) for x, _, high in line.band]
+            around += [(x, low) for x, low, _ in reversed(line.band)]
+            paths.append(f'<polygon class="{line.key}" points="{place(around)}"/>')
+        paths.append(f'<polyline class="{line.key}" points="{place(line.points)}"/>')
     grid = "".join(
         f'<line class="grid" x1="0" x2="{WIDTH}" y1="{y}" y2="{y}"/>'
         for y in (0, HEIGHT / 2, HEIGHT)

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from blockskip.core.errors import BadInput
 from blockskip.core.validation import validated
-from blockskip.runs import image_requests
+from blockskip.runs import image_requests, likeness
 from blockskip.studio import (
     actions,
     card_view,
     describe,
     draft,
+    held_out,
     model_catalog,
     pet_search,
     result_actions,
@@ -111,6 +112,10 @@ def _train_again(view: str, click: Click) -> Navigation:
     return Navigation("", refills_form=True)
 
 
+def _hold_out(view: str, click: Click) -> None:
+    held_out.change(actions.current_answers(), click.file, bool(click.value))
+
+
 CLICK_HANDLERS: dict[str, Callable[[str, Click], Navigation]] = {
     "here": lambda view, click: REFILL,
     "list": lambda view, click: STAY,
@@ -125,6 +130,7 @@ CLICK_HANDLERS: dict[str, Callable[[str, Click], Navigation]] = {
     "mark_all": _staying(_mark_all),
     "unmark_all": _staying(lambda view, click: draft.unmark_all()),
     "find_again": _staying(lambda view, click: pet_search.retry()),
+    "hold_out": _staying(_hold_out),
     "describe": _staying(lambda view, click: describe.start()),
     "describe_anyway": _staying(lambda view, click: describe.start(anyway=True)),
     "describe_stop": _staying(lambda view, click: describe.stop()),
@@ -143,6 +149,9 @@ CLICK_HANDLERS: dict[str, Callable[[str, Click], Navigation]] = {
     "budget": _budget,
     "free_comfyui": _staying(lambda view, click: card_view.free_comfyui()),
     "keep": _staying(_keep),
+    "measure": _staying(lambda view, click: result_actions.measure_again(view)),
+    "measure_more": _staying(lambda view, click: result_actions.measure_more(view)),
+    "measure_stop": _staying(lambda view, click: likeness.stop(actions.find_run(view))),
     "paint_delete": _staying(
         lambda view, click: image_requests.delete(actions.find_run(view), click.id)
     ),

@@ -41,7 +41,8 @@ class PreparedPhoto:
     photo of momo cat”, which training adds. box: the pet's frame. proposal: a frame around what stands
     out, used only when the user asks. Both are (left, top, right, bottom) as fractions of the photo.
     framed_by: who drew or removed the frame (subject_boxes.FINDER or USER), "" for nobody; a frame of
-    nobody is an old one of the user.
+    nobody is an old one of the user. held_out: whether the user holds it out of training, None for
+    undecided.
     """
 
     file: str
@@ -52,6 +53,7 @@ class PreparedPhoto:
     box: tuple[float, ...] | None = None
     proposal: tuple[float, ...] | None = None
     framed_by: str = ""
+    held_out: bool | None = None
 
     @property
     def open_to_finder(self) -> bool:
@@ -244,6 +246,11 @@ def mark_all(found: Mapping[str, tuple[float, ...]]) -> Draft:
         return replace(photo, box=photo.proposal, framed_by=USER if photo.proposal else "")
 
     return _update_photos(marked)
+
+
+def hold_out(chosen: Mapping[str, bool]) -> Draft:
+    """Set whether photos are held out of training (file → answer)."""
+    return _update_photos(lambda k: replace(k, held_out=chosen.get(k.file, k.held_out)))
 
 
 def unmark_all() -> Draft:

@@ -1,4 +1,4 @@
-"""Make a run of the draft's photos, or of photos that a program uploads."""
+"""Make a run of the draft's photos, or of photos that a program uploads, and a draft of a run."""
 
 from __future__ import annotations
 
@@ -12,12 +12,37 @@ from blockskip.data import photos
 from blockskip.data.caption_files import Captions, is_caption_file
 from blockskip.runs import pet_frames
 from blockskip.runs.run import Run, create_run
-from blockskip.studio import draft
+from blockskip.studio import draft, held_out, run_preferences
 
 
 def from_draft(settings: Settings) -> Run:
     """Create a run of the draft. Raises UserError."""
-    return create_run(settings, draft.write_photo_files())
+    answers = {"model": settings.model, "seed": settings.seed}
+    unseen = held_out.find(draft.load(), answers).files
+    paths = draft.write_photo_files()
+    return create_run(settings, paths, held_out=[p for p in paths if p.name in unseen])
+
+
+def to_draft(old: Run) -> None:
+    """Put a run's photos and answers back in the draft, to train again."""
+    settings, folders = old.settings(), [old.photos_dir]
+    if old.held_out_dir.is_dir():
+        folders.append(old.held_out_dir)
+    draft.clear()
+    now = draft.add(folders, demo=bool(run_preferences.load(old).get("drawn")))
+    if len(folders) > 1:
+        unseen = {path.name for path in old.held_out_dir.iterdir()}
+        draft.hold_out({photo.file: photo.name in unseen for photo in now.photos})
+    draft.save_answers(
+        kind=settings.class_name,
+        name=run_preferences.pet_name(old),
+        model=settings.model,
+        budget=settings.budget_gib,
+        steps=settings.steps,
+        rank=settings.rank,
+        seed=settings.seed,
+        speed=settings.plan.preview_speed,
+    )
 
 
 def from_uploads(settings: Settings, uploads: list[str]) -> Run:

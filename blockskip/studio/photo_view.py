@@ -10,9 +10,11 @@ from blockskip.core.settings import Settings
 from blockskip.data import captions, photo_checks
 from blockskip.data.subject_boxes import FINDER, Box
 from blockskip.models import pet_finder
+from blockskip.runs import likeness
 from blockskip.studio import draft, pictures, strings, tool_view
 from blockskip.studio.draft import Draft, PreparedPhoto
 from blockskip.studio.formatting import action_button, count_photos, e, json_attribute
+from blockskip.studio.held_out import NONE, HeldOut
 from blockskip.studio.pet_search import Search
 
 
@@ -22,11 +24,12 @@ def photos(
     can_describe: bool,
     search: Search,
     pet: str = "",
+    unseen: HeldOut = NONE,
 ) -> str:
     """Return the tiles with their remove buttons, the rejected photos, the findings and the advice.
 
     settings: the plan's, for the crops shown and the smallest useful size. search: for the pet,
-    whose name is `pet`.
+    whose name is `pet`. unseen: the photos that are held out of training.
     """
     bad = _rejected(now) + _reading_bar()
     if not now.photos:
@@ -35,7 +38,9 @@ def photos(
         tuple((p.file, p.name, p.box, search.sightings.get(p.file)) for p in now.photos),
         settings.plan.s_max_px,
     )
-    tiles = "".join(_tile(photo, findings[photo.file]) for photo in now.photos)
+    tiles = "".join(
+        _tile(photo, findings[photo.file], photo.file in unseen) for photo in now.photos
+    )
     items = "".join(f"<li>{e(sentence)}</li>" for sentence in advice)
     hint = f'<ul class="advice">{items}</ul>' if items else ""
     foot = (
@@ -43,10 +48,10 @@ def photos(
         f"{action_button('clear', strings.PHOTOS_CLEAR, 'link')}</div>"
     )
     return (
-        f'{bad}<div class="photos" data-photos="{json_attribute(_for_dialog(now, settings, findings, search))}" '
+        f'{bad}<div class="photos" data-photos="{json_attribute(_for_dialog(now, settings, findings, search, unseen))}" '
         f'data-texts="{json_attribute(_dialog_texts(settings, can_describe))}">'
         f'<ul class="tiles">{tiles}</ul>{foot}<p class="hint">{strings.PHOTO_HINT}</p>'
-        f"{_search_status(search, pet)}{_box_buttons(now, search)}{hint}</div>"
+        f"{_search_status(search, pet)}{_box_buttons(now, search)}{_held_out(now, unseen)}{hint}</div>"
     )
 
 
@@ -71,7 +76,7 @@ def _rejected(now: Draft) -> str:
     return f'<div class="note warning" role="status"><b>{strings.PHOTOS_REJECTED}</b><ul>{lines}</ul></div>'
 
 
-def _tile(photo: PreparedPhoto, findings: Sequence[photo_checks.Finding]) -> str:
+def _tile(photo: PreparedPhoto, findings: Sequence[photo_checks.Finding], unseen: bool) -> str:
     source = pictures.url(pictures.DRAFT, "", photo.file, version=photo.sha[:8])
     problems = "; ".join(finding.text for finding in findings)
     badges = f'<span class="badge warn" title="{e(problems)}">!</span>' if findings else ""
@@ -80,6 +85,7 @@ def _tile(photo: PreparedPhoto, findings: Sequence[photo_checks.Finding]) -> str
         badges += f'<span class="badge" title="{found}">▣</span>'
     notes = [strings.PHOTO_NOTES[f.kind] for f in findings if f.kind in strings.PHOTO_NOTES]
     badges += f'<span class="tile-note">{" · ".join(notes)}</span>' if notes else ""
+    badges += f'<span class="tile-note calm">{strings.PHOTO_UNSEEN}</span>' if unseen else ""
     opened = strings.PHOTO_OPEN.format(name=photo.name) + (f". {problems}" if problems else "")
     words = f'<span class="words">{e(photo.caption)}</span>' if photo.caption else ""
     removed = strings.PHOTO_REMOVE.format(name=photo.name)
@@ -123,6 +129,19 @@ def _search_status(search: Search, pet: str) -> str:
     return f'<p class="hint">{words}</p>' if unknown else ""
 
 
+def _held_out(now: Draft, unseen: HeldOut) -> str:
+    """Return which photos are held out of training and why, and the way to change it, or the offer
+    of the judge of likeness, for which they are."""
+    if unseen.offered:
+        return tool_view.offer(likeness.TOOL, strings.UNSEEN_OFFER)
+    if not unseen.files:
+        return ""
+    names = ", ".join(photo.name for photo in now.photos if photo.file in unseen)
+    why = strings.UNSEEN_BY_RULE if unseen.by_rule else strings.UNSEEN_BY_USER
+    words = e(strings.UNSEEN_PHOTOS.format(names=names, why=why))
+    return f'<p class="hint">{words}</p>{action_button("hold_out", strings.UNSEEN_NONE, "link")}'
+
+
 def _box_buttons(now: Draft, search: Search) -> str:
     """Return buttons that mark or unmark the pet, with the number of marked photos."""
     boxed = sum(photo.box is not None for photo in now.photos)
@@ -156,6 +175,7 @@ def _for_dialog(
     settings: Settings,
     findings: Mapping[str, Sequence[photo_checks.Finding]],
     search: Search,
+    unseen: HeldOut,
 ) -> list[dict]:
     """Return the dialog's data for each photo."""
     automatic = captions.default_caption(settings.trigger, settings.class_name)
@@ -170,6 +190,7 @@ def _for_dialog(
             "automatic": automatic,
             "box": photo.box,
             "proposal": _proposal(photo, search),
+            "unseen": photo.file in unseen if unseen.possible else None,
             "findings": [finding.text for finding in findings[photo.file]],
         }
         for photo in now.photos

@@ -14,7 +14,14 @@ from blockskip.core.settings import Line, Text
 from blockskip.core.validation import validated
 from blockskip.models import sources
 from blockskip.models.lora.names import DiffusersNames, lora_names_of
-from blockskip.runs import checkpoints, image_requests, into_comfyui, likeness, storage
+from blockskip.runs import (
+    checkpoints,
+    image_requests,
+    into_comfyui,
+    likeness,
+    likeness_pictures,
+    storage,
+)
 from blockskip.runs.run import Run
 from blockskip.studio import background_jobs, inputs, run_preferences, run_state, strings
 from blockskip.studio.actions import find_run
@@ -184,7 +191,8 @@ def delete(run: str) -> None:
 
 
 def measure_likeness(run: Run) -> None:
-    """Start measuring the likeness of a training's pictures, once per step it has reached.
+    """Start measuring the likeness of a training's pictures, once per step it has reached, if what
+    measures them is on this computer.
 
     The page shows the figures when they exist.
     """
@@ -193,9 +201,26 @@ def measure_likeness(run: Run) -> None:
         key not in _likeness_started
         and not likeness.is_running(run)
         and run_state.running() is None
+        and likeness.can_measure(run)
     ):
         _likeness_started.add(key)
         likeness.start(run)
+
+
+def measure_again(run: str) -> None:
+    """Measure a training's pictures, after a failure."""
+    likeness.start(find_run(run))
+
+
+def measure_more(run: str) -> None:
+    """Make more pictures of a training's steps, and measure all. Raises UserError while a training
+    runs."""
+    measured = find_run(run)
+    if (busy := run_state.running()) is not None:
+        raise WrongState(
+            f"“{run_preferences.pet_name(busy)}” is being trained.", strings.BUSY_REMEDY
+        )
+    likeness.start(measured, likeness_pictures.next_rounds(measured)[0])
 
 
 def model_card(run: Run, step: int, num_photos: int, judged: dict | None) -> str:
@@ -210,9 +235,9 @@ def model_card(run: Run, step: int, num_photos: int, judged: dict | None) -> str
     ]
     best = (judged or {}).get("by_step", {}).get(step, {})
     if best.get("subject") is not None:
+        judge = "the demo world’s own judge" if row.demo else "the cosine of DINOv2’s features"
         parts.append(
-            f"Likeness of its sample pictures to the photos, by the demo world’s own judge: "
-            f"{best['subject']:.2f}."
+            f"Likeness of its sample pictures to the photos, by {judge}: {best['subject']:.2f}."
         )
     parts.append(
         "It knows this one animal from these photos; other animals, people and places are the base "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 from blockskip.core.events import Done
 from blockskip.core.presets import ModelRow
@@ -63,12 +63,11 @@ def card(row: ModelRow, words: str) -> str:
 
 
 def compare(
-    state: RunState, settings: Settings, kept: int, steps: Sequence[int], likeness: Mapping | None
+    state: RunState, settings: Settings, kept: int, steps: Sequence[int], likeness: str
 ) -> str:
     """Return the untrained model's picture over a step's, with a line to move between them.
 
-    steps: those with a LoRA. kept: the step to download. likeness: as in runs.likeness, None while
-    it is not known.
+    steps: those with a LoRA. kept: the step to download. likeness: of likeness_view.py.
     """
     all_prompts = preview_prompts(settings)
     prompts = list(dict.fromkeys(all_prompts))
@@ -98,48 +97,8 @@ def compare(
         f'<div class="choices"><label class="field">{words["prompt"]}<select name="prompt">{options}</select></label>'
         f'<fieldset class="steps"><legend>{words["step"]}</legend>{radios}</fieldset>'
         f'<p class="hint kept">{words["kept"]}</p>{action_button("keep", words["keep"], step=start)}'
-        f"{_likeness(likeness, settings, kept)}</div></div>"
+        f"{likeness}</div></div>"
     )
-
-
-def _likeness(likeness: Mapping | None, settings: Settings, kept: int) -> str:
-    """Return the likeness of each step, and the advice in one sentence."""
-    if likeness is None:
-        return f'<p class="hint">{strings.LIKENESS_MEASURING}</p>'
-    steps, best = likeness.get("by_step") or {}, likeness.get("best_step")
-    keep = ""
-    if best and best != kept:
-        keep = action_button("keep", strings.COMPARE_KEEP.format(step=best), step=best)
-    sentence = likeness.get("advice")
-    advice = f'<div class="advice"><p>{e(sentence)}</p>{keep}</div>' if sentence else ""
-    known = [
-        (int(step), scores) for step, scores in steps.items() if scores.get("subject") is not None
-    ]
-    if not known:
-        return advice
-    rows = "".join(
-        f'<tr class="{"best" if step == best else ""}"><th scope="row">{step_label(step)}'
-        f"{f' <em>{strings.LIKENESS_BEST}</em>' if step == best else ''}</th>"
-        f"<td>{scores['subject']:.2f}</td><td>{_share_cell(scores.get('class_word'))}</td>"
-        f"<td>{_places(scores.get('places_obeyed'))}</td></tr>"
-        for step, scores in sorted(known)
-    )
-    any_kind = strings.LIKENESS_CLASS.format(kind=e(settings.class_name))
-    about = strings.LIKENESS_ABOUT.format(kind=e(settings.class_name))
-    return (
-        f'{advice}<table class="figures"><caption>{strings.LIKENESS_TITLE}</caption><thead><tr><td></td>'
-        f'<th scope="col">{strings.LIKENESS_PET}</th><th scope="col">{any_kind}</th>'
-        f'<th scope="col">{strings.LIKENESS_PLACES}</th></tr></thead><tbody>{rows}</tbody></table>'
-        f'<p class="hint">{about}</p>'
-    )
-
-
-def _share_cell(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
-
-
-def _places(value: Sequence[int] | None) -> str:
-    return f"{value[0]}/{value[1]}" if value and value[1] else "–"
 
 
 def own_pictures(requests: Sequence[ImageRequest], run: str) -> str:

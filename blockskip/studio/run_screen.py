@@ -12,11 +12,18 @@ from blockskip.core import presets
 from blockskip.core.errors import NotFound, UserError
 from blockskip.core.events import Failed
 from blockskip.core.settings import Settings
-from blockskip.runs import checkpoints, image_requests, into_comfyui, likeness
+from blockskip.runs import (
+    checkpoints,
+    image_requests,
+    into_comfyui,
+    likeness,
+    likeness_pictures,
+)
 from blockskip.runs.problem import reading
 from blockskip.runs.run import RESUMABLE, Run, list_runs
 from blockskip.studio import (
     charts,
+    likeness_view,
     list_view,
     result_actions,
     result_view,
@@ -24,6 +31,7 @@ from blockskip.studio import (
     run_state,
     run_view,
     strings,
+    tool_view,
 )
 from blockskip.studio.formatting import note
 
@@ -119,7 +127,7 @@ def _result_parts(
 ) -> dict[str, dict]:
     step, format = result_actions.chosen_step(run, last), result_actions.file_format(run)
     row, judged = presets.model_row(settings.model), likeness.read(run)
-    if judged is None:
+    if judged is None or judged["measure"] is None:
         result_actions.measure_likeness(run)
     result_actions.ensure_image_worker(run)
     error, names = result_actions.export_error(run, format, step), result_actions.lora_names(run)
@@ -131,7 +139,9 @@ def _result_parts(
             "value": result_view.card(row, result_actions.model_card(run, step, num_photos, judged))
         },
         "compare": {
-            "value": result_view.compare(state, settings, step, _steps(run, state), judged)
+            "value": result_view.compare(
+                state, settings, step, _steps(run, state), _likeness(run, row, step, judged)
+            )
         },
         "prompt": {"value": settings.subject_caption},
         "paint": {"interactive": run_state.running() is None},
@@ -139,6 +149,19 @@ def _result_parts(
         "pictures": {"value": result_view.own_pictures(image_requests.all_requests(run), run.name)},
         "more": {"value": settings.steps + max(10, settings.steps // 2)},
     }
+
+
+def _likeness(run: Run, row: presets.ModelRow, step: int, judged: dict | None) -> str:
+    """Return how much each step's pictures look like the pet. step: the one to download."""
+    ready = row.demo or tool_view.is_ready(likeness.TOOL)
+    now = likeness_view.Measuring(
+        kept=step,
+        kind=run.settings().class_name,
+        progress=likeness.progress(run),
+        offer="" if ready else tool_view.offer(likeness.TOOL, strings.LIKENESS_OFFER),
+        more=None if row.demo or not ready else likeness_pictures.next_rounds(run),
+    )
+    return likeness_view.likeness(judged, now)
 
 
 def _file_parts(

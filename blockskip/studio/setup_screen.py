@@ -15,6 +15,7 @@ from blockskip.studio import (
     describe,
     describe_view,
     draft,
+    held_out,
     measuring,
     model_catalog,
     model_view,
@@ -34,8 +35,9 @@ def parts() -> tuple[dict[str, dict], draft.Draft]:
     """Return the updates of PARTS, and the draft that they show."""
     captions = describe.state()  # first, because it adds captions to the draft
     saved, answers, busy = draft.load(), actions.current_answers(), run_state.running()
-    planned, models = actions.plan_for_answers(answers, len(saved.photos)), model_catalog.snapshot()
-    row = presets.model_row(answers["model"])
+    row, unseen = presets.model_row(answers["model"]), held_out.find(saved, answers)
+    count, models = len(saved.photos) - len(unseen.files), model_catalog.snapshot()
+    planned = actions.plan_for_answers(answers, count)
     settings = planned.settings if isinstance(planned, Plan) else Settings(model=row.name)
     trigger, kind = actions.trigger_word(answers["name"]), actions.class_word(answers["kind"])
     search, saved = pet_search.update(saved, row.name, kind or "pet")
@@ -43,7 +45,9 @@ def parts() -> tuple[dict[str, dict], draft.Draft]:
     if isinstance(planned, Plan) and saved.photos:
         train = strings.TRAIN_STEPS.format(steps=settings.steps)
     parts = {
-        "photos": photo_view.photos(saved, settings, captions.ready, search, answers["name"]),
+        "photos": photo_view.photos(
+            saved, settings, captions.ready, search, answers["name"], unseen
+        ),
         "describe": describe_view.captions(saved, captions),
         "models": model_view.models(models, row.name),
         "wording": _wording(trigger, kind or "pet"),

@@ -23,6 +23,7 @@ COMMANDS: dict[tuple[str, ...], list[str]] = {
     ("resume",): ["r"],
     ("preview",): ["r", "--prompt", "p", "--out", "p.png"],
     ("export",): ["r"],
+    ("likeness",): ["r"],
     ("plan",): [],
     ("studio",): [],
     ("lab", "pretrain-demo"): ["--work", "w"],
@@ -95,6 +96,9 @@ def test_no_number_is_taken_that_cannot_be(call, command, tmp_path):
     [
         ["train", "--demo", "--trigger", ""],
         ["train", "--demo", "--trigger", "  "],
+        ["train", "--demo", "--hold-out", "-1"],
+        ["train", "--demo", "--hold-out", "some"],
+        ["train", "--demo", "--hold-out", "1"],
         ["train", "--demo", "--trigger", "a\nb"],
         ["train", "--demo", "--class", "a\x1b[31m"],
         ["train", "--demo", "--caption", "a\u2028b"],

@@ -15,7 +15,7 @@ from PIL import Image as Picture
 
 from blockskip.core import events, files
 from blockskip.memory.planning import planner
-from blockskip.runs import checkpoints
+from blockskip.runs import checkpoints, image_requests
 from blockskip.runs.run import Run, create_run
 from blockskip.studio import run_preferences
 
@@ -179,9 +179,9 @@ def _pictures(run: Run, step: int, now: float) -> None:
     photo = Picture.open(sorted(run.photos_dir.iterdir())[0]).convert("RGB")
     for index, prompt in enumerate(PROMPTS):
         path = run.previews_dir / f"step-{step:05d}" / f"{index:02d}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
         noise = Picture.effect_noise(photo.size, 70).convert("RGB")
-        Picture.blend(noise, photo, min(1.0, step / run.settings().steps)).save(path)
+        mixed = Picture.blend(noise, photo, min(1.0, step / run.settings().steps))
+        files.write_bytes(path, image_requests.png_bytes(mixed, prompt, index))
         run.append(
             events.Image(
                 step=step,

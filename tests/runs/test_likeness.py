@@ -14,7 +14,8 @@ from blockskip.lab.demo_world.render import render
 from blockskip.lab.demo_world.subjects import DEMO_SUBJECTS, demo_photos
 from blockskip.lab.demo_world.world import Pet, random_scene
 from blockskip.runs import image_requests, likeness, likeness_measure
-from blockskip.runs.likeness import StepLikeness, report
+from blockskip.runs.likeness_rules import report
+from blockskip.runs.likeness_types import THRESHOLD, StepLikeness
 from blockskip.runs.run import Run
 
 SUBJECT = DEMO_SUBJECTS[0]
@@ -56,6 +57,20 @@ def test_the_step_to_keep(looks, best, since, words):
     assert words in said["advice"] and "12 pictures a step" in said["advice"]
 
 
+def test_three_pictures_are_no_reason_for_an_early_step():
+    """Their 95 % interval holds the first step too, which is shown and does not decide."""
+
+    def look(*values):
+        return StepLikeness({("p", k): value for k, value in enumerate(values)}, {("c", 0): 0.1})
+
+    looks = {0: look(0, 0, 0), 50: look(0.6, 0.5, 0.75), 100: look(0.8, 0.85, 0.9)}
+    looks |= {150: look(0.82, 0.86, 0.87)}
+    said = report(looks, [50, 100, 150])
+    mean, half_width = said["by_step"][50]["less"]
+    assert half_width > mean > 0.2 and said["best_step"] == 100
+    assert said["by_step"][100]["less"] is None or said["by_step"][150]["less"] is None
+
+
 def test_the_untrained_model_and_steps_that_are_gone_are_never_chosen():
     said = report({0: seen(0.99), 50: seen(0.99), 100: seen(0.8)}, [100, 150])
     assert said["best_step"] == 100 and set(said["by_step"]) == {0, 50, 100}
@@ -91,8 +106,8 @@ def test_the_judge_tells_pets_and_places_apart(run):
     rows = report(likeness_measure.measure_steps(run, []), [10, 20])
     before, good, spoilt = (rows["by_step"][step] for step in (0, 10, 20))
     assert before["subject"] < 0.5 < 0.85 < good["subject"]
-    assert good["class_word"] < likeness.THRESHOLD < 0.85 < spoilt["class_word"]
-    assert (good["places_obeyed"], spoilt["places_obeyed"]) == ([1, 1], [0, 1])
+    assert good["class_word"] < THRESHOLD < 0.85 < spoilt["class_word"]
+    assert (good["places_obeyed"], spoilt["places_obeyed"]) == ((1, 1), (0, 1))
     assert (rows["best_step"], rows["overlearnt_from"]) == (10, 20)
 
 
@@ -101,6 +116,9 @@ def test_what_was_written_is_read_until_there_is_a_newer_step(run):
     files.write_json(likeness.likeness_file(run), report({20: seen(0.8)}, [20]))
     assert likeness.read(run)["by_step"][20]["subject"] == pytest.approx(0.8)
     files.write_bytes(run.adapters_dir / "step-00030.safetensors", b"")
+    draw(run, 20, [SUBJECT.pet] * 3, "room")
+    assert likeness.read(run) is not None, "it was stopped there, and has no pictures"
+    draw(run, 30, [SUBJECT.pet] * 3, "room")
     assert likeness.read(run) is None
 
 

@@ -11,7 +11,8 @@ from blockskip.core import events, files, safetensors_files
 from blockskip.core.errors import UserError
 from blockskip.core.settings import Settings
 from blockskip.runs import storage
-from blockskip.runs.run import create_run, find_run, list_runs, runs_dir, shutil
+from blockskip.runs.photo_copies import shutil
+from blockskip.runs.run import create_run, find_run, list_runs, runs_dir
 
 
 @pytest.fixture

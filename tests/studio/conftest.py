@@ -54,7 +54,7 @@ def begun(monkeypatch):
     monkeypatch.setattr(
         background_jobs, "submit", lambda key, words, then=None: asked.append((key, words))
     )
-    monkeypatch.setattr(likeness, "start", lambda run: None)
+    monkeypatch.setattr(likeness, "start", lambda run, rounds=0: None)
     return asked
 
 

@@ -79,7 +79,7 @@ def test_large_pictures_have_a_column_of_their_own(pet):
     page = run_view.previews(story, large, [])
     assert "Step 60, full size" in page and "Step 40, full size" not in page
     assert page.count("large-1/7.png?size=1024") == 2
-    assert "large-1" not in result_view.compare(story, large, 60, [60], None)
+    assert "large-1" not in result_view.compare(story, large, 60, [60], "")
 
 
 def test_a_worker_that_the_system_killed_is_told_on_the_page(pet, told, monkeypatch):

@@ -67,6 +67,56 @@ LIKENESS_CLASS = "Any {kind}"
 LIKENESS_PLACES = "Right place"
 LIKENESS_MEASURING = "Judging the pictures …"
 LIKENESS_BEST = "best"
+LIKENESS_NEAREST = "Nearest photo"
+LIKENESS_COPIES = "Copies"
+LIKENESS_LOST = "No {kind}"
+LIKENESS_BEHIND = "Below the top"
+LIKENESS_BEHIND_ABOUT = (
+    "“Below the top” is how much less a step’s pictures look like your pet than those of the step "
+    "with the highest figure, prompt by prompt, ± what so few pictures leave open (95 %)."
+)
+LIKENESS_UNSEEN = (
+    "Cosine of image features (DINOv2), cut to your pet, to {photos} of your photos that training "
+    "did not see."
+)
+LIKENESS_SEEN = (
+    "Cosine of image features (DINOv2), cut to your pet, to the {photos} photos of the training: "
+    "pictures that copy them are rewarded for it. Of 6 photos or more, some can be held out."
+)
+LIKENESS_ANCHORS = (
+    "Your photos reach {ceiling} among themselves; any {kind} had {floor} before training, and "
+    "should stay near that."
+)
+LIKENESS_COPYING = (
+    "“Nearest photo” is the most similar photo of the training. Above {copying}, the most that two "
+    "of your photos have in common, a picture counts as a copy."
+)
+LIKENESS_UNTRIED = (
+    "No figure is good or bad by itself, only compared with the others. These rules have been tried "
+    "on drawn pets only: look at the pictures too."
+)
+LIKENESS_MEANING = "What the figures mean"
+LIKENESS_CHART = "Likeness by step"
+LIKENESS_CHART_ABOUT = "Shaded: what so few pictures leave open of the distance to the top."
+LIKENESS_CHART_LABEL = "by step; the table below has the figures"
+LIKENESS_AXIS = "step {step}"
+LIKENESS_CEILING = "your photos"
+LIKENESS_OFFER = "Measure which step looks most like your pet"
+LIKENESS_DOING = {
+    "starting": "Comparing the pictures with your photos …",
+    "pictures": "Making pictures to compare: {n} of {total}",
+    "comparing": "Comparing pictures with your photos: {n} of {total}",
+}
+LIKENESS_STOP = "Stop measuring"
+LIKENESS_AGAIN = "Measure again"
+LIKENESS_BEGIN = "Compare the pictures with your photos"
+LIKENESS_MORE = "Make {count} more pictures of each prompt and step"
+LIKENESS_MORE_ONE = "Make one more picture of each prompt and step"
+LIKENESS_MORE_TIME = " (about {time})"
+LIKENESS_MORE_ABOUT = (
+    "More pictures tell the steps apart better. They take the graphics card meanwhile; a training "
+    "that you start ends it, and what was made is kept."
+)
 
 OWN_TITLE = "Your own pictures"
 OWN_ABOUT = "Each prompt is generated without and with your LoRA, from the same noise."

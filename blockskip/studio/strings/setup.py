@@ -79,7 +79,21 @@ PHOTO = {
     "middle": "closer",
     "little": "close up",
     "findings": "Worth knowing",
+    "hold_out": "Hold this photo out of training",
+    "train_on": "Train on this photo too",
 }
+PHOTO_UNSEEN = "held out"
+UNSEEN_PHOTOS = (
+    "Held out of training: {names}. Likeness is measured with what training did not see, since on "
+    "its own photos a model that copies them would do best. {why} Click a photo to change that."
+)
+UNSEEN_BY_RULE = (
+    "One photo in five, with a frame if any has one, none with a near-duplicate, each unlike the "
+    "others held out."
+)
+UNSEEN_BY_USER = "You have chosen them."
+UNSEEN_NONE = "Train on all photos"
+UNSEEN_OFFER = "Measure which step looks most like your pet, with photos that training does not see"
 CROPS_ABOUT = {
     "dynamic": "It learns the whole pet first, fur and eyes last.",
     "reversed": "It learns fur and eyes first, the whole pet last.",
