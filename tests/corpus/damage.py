@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import functools
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
 from corpus import killed, kills
 from corpus.cases import Case, demand
 from corpus.mutations import FILE_MUTATIONS, Mutation, flipped
+from helpers.scratch import scratch
 
 from blockskip.core import events
 from blockskip.runs.run import Run
@@ -47,7 +47,7 @@ def interrupted() -> Path:
     points = kills.whole("train").points
     at = next(number for number, path in points if AT in path)
     for attempt in range(9):  # how often memory is logged depends on the time
-        data = Path(tempfile.mkdtemp(prefix="corpus-interrupted-")) / "data"
+        data = scratch("interrupted") / "data"
         arguments = kills.start_folder("train", data)
         code = killed.run("train", arguments, kills.environment(data), at + attempt // 2)
         checkpoints = len(_files(Run(data / "runs" / kills.NAME))["newest checkpoint"])

@@ -70,8 +70,9 @@ def _main(target: str, seconds: str, out: str) -> None:
 
     with atheris.instrument_imports(include=INSTRUMENTED):
         from corpus import fuzz_seeds, fuzz_targets
-    parse, folder = fuzz_targets.TARGETS[target], fuzz_targets.scratch()
-    start = fuzz_targets.scratch()
+        from helpers.scratch import scratch
+    parse, folder = fuzz_targets.TARGETS[target], scratch("fuzz")
+    start = scratch("fuzz")
     for number, data in enumerate(fuzz_seeds.seeds(target)):
         (start / f"{number:03d}").write_bytes(data)
     problems: dict[str, str] = {}

@@ -3,12 +3,10 @@ or the ValueError that the parser documents."""
 
 from __future__ import annotations
 
-import atexit
 import contextlib
 import functools
 import json
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -56,13 +54,6 @@ def target(*documented: type[Exception]) -> Callable[[Target], Target]:
         return run
 
     return register
-
-
-def scratch() -> Path:
-    """Return a folder that goes when this process ends."""
-    folder = Path(tempfile.mkdtemp(prefix="corpus-fuzz-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
 
 
 def _written(data: bytes, path: Path) -> Path:

@@ -18,6 +18,7 @@ from typing import Any
 
 from corpus.cases import LOST, TRACEBACK, UNEXPECTED, Wrong, demand, replaced
 from helpers import fake_feed
+from helpers.scratch import scratch
 
 from blockskip.cli import app as command_line
 from blockskip.core import events, files, processes
@@ -47,7 +48,7 @@ class NothingStarted:
 @functools.cache
 def template() -> Path:
     """Return a data folder with the runs, made once a process; it is copied, never changed."""
-    folder = Path(tempfile.mkdtemp(prefix="corpus-house-"))
+    folder = scratch("house")
     with opened(folder / "data"):
         photos = fake_feed.make_photos(folder / "photos", 2, 48)
         for name in (*GOOD, BROKEN):

@@ -21,6 +21,7 @@ from corpus.cases import DIFFERENT, LEFT, LOST, Case, demand
 from filelock import FileLock, Timeout
 from helpers import fake_feed, hub_server
 from helpers.demo_run import DEMO
+from helpers.scratch import scratch
 from PIL import Image, ImageChops
 
 from blockskip.core import events
@@ -95,7 +96,7 @@ def new_run(data: Path, steps: int = 4) -> Run:
 @functools.cache
 def untrained() -> Path:
     """Return a data folder with a new run."""
-    data = Path(tempfile.mkdtemp(prefix="corpus-new-")) / "data"
+    data = scratch("new") / "data"
     new_run(data)
     return data
 
@@ -103,7 +104,7 @@ def untrained() -> Path:
 @functools.cache
 def trained() -> Path:
     """Return a data folder with the run trained to its end."""
-    data = Path(tempfile.mkdtemp(prefix="corpus-trained-")) / "data"
+    data = scratch("trained") / "data"
     shutil.copytree(untrained(), data)
     code = killed.run("train", (str(data / "runs" / NAME),), environment(data))
     assert code == 0, (data / "killed.log").read_text(encoding="utf-8")

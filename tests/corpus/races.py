@@ -7,7 +7,6 @@ import os
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from corpus import kills
 from corpus.cases import LEFT, TRACEBACK, Case, Wrong, demand
 from filelock import FileLock
+from helpers.scratch import scratch
 
 from blockskip.runs.run import Run
 
@@ -30,7 +30,9 @@ RACER = """
 import sys
 from pathlib import Path
 from filelock import FileLock
+from helpers.scratch import scratch
 from corpus import race_worker
+from helpers.scratch import scratch
 from blockskip.core.errors import UserError
 from blockskip.runs.run import Run
 
@@ -81,7 +83,7 @@ def _race(data: Path, run: Run) -> list[str]:
     """Let all racers start the run at once. Returns what each was told."""
     if not _racers:
         paths = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
-        names = {**os.environ, "PYTHONPATH": paths, "BLOCKSKIP_DATA": tempfile.mkdtemp()}
+        names = {**os.environ, "PYTHONPATH": paths, "BLOCKSKIP_DATA": str(scratch("races"))}
         words: dict[str, Any] = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
         command = [sys.executable, "-c", RACER]
         _racers.extend(subprocess.Popen(command, env=names, **words) for _ in range(RACERS))

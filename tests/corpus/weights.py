@@ -8,7 +8,6 @@ import itertools
 import json
 import random
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import torch
 from corpus.cases import Case, demand, demand_named, numbered, refusal, value_or_refusal
 from corpus.house import opened
 from helpers.comfy import comfy_folder, original_parts, to_fp8
+from helpers.scratch import scratch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -65,7 +65,7 @@ def cases(seed: int) -> list[Case]:
 @functools.cache
 def comfy_template() -> Path:
     """Return a ComfyUI folder with the demo model in bf16, made once a process."""
-    folder = Path(tempfile.mkdtemp(prefix="corpus-comfy-"))
+    folder = scratch("comfy")
     return comfy_folder(folder / "ComfyUI", DEMO, original_parts(DEMO))
 
 

@@ -6,7 +6,7 @@ from blockskip.models.sources import comfyui_locations
 
 @pytest.fixture
 def home(tmp_path, monkeypatch):
-    """A home with nothing in it."""
+    """A home with nothing in it, and nothing beside the program."""
     home = tmp_path / "höme"
     home.mkdir()
     for name in ("HOME", "USERPROFILE"):
@@ -20,4 +20,5 @@ def home(tmp_path, monkeypatch):
 
         monkeypatch.setattr(platformdirs, f"user_{kind}_dir", user_folder)
     monkeypatch.setattr(comfyui_locations.psutil, "disk_partitions", lambda all: [])
+    monkeypatch.setattr(comfyui_locations, "ROOT", home / "BlockSkip Studio")
     return home
