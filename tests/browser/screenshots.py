@@ -147,14 +147,14 @@ def for_readme(states: Path, out: Path) -> None:
     """The upper part of some of them, as the README shows it: no wider than a page on GitHub."""
     out.mkdir(parents=True, exist_ok=True)
     for name, state, bottom in (
-        ("photos", "photos-1440-light", 0.44),
+        ("photos", "photos-1440-light", 0.51),
         ("plan", "plan-1440-light", 1.0),
         ("training", "learning-1440-dark", 1.0),
         ("results", "results-1440-light", 0.56),
         ("phone", "results-390-light", 0.36),
     ):
         shot = Image.open(states / f"{state}.png").convert("RGB")
-        top = 0.44 if name == "plan" else 0.0
+        top = 0.515 if name == "plan" else 0.0
         part = shot.crop((0, int(top * shot.height), shot.width, int(bottom * shot.height)))
         part.thumbnail((PAGE_PX, part.height), Image.Resampling.LANCZOS)
         part.save(out / f"readme-{name}.webp", quality=80, method=6)
