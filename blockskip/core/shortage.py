@@ -56,7 +56,10 @@ _TEXTS = (  # of messages in lower case
     ("out of host memory", _RAM),
     ("paging file", _RAM),
     ("insufficient system resources", _RAM),
-    ("memoryerror", _RAM),  # in a log
+    # in the log of a process that ended itself
+    ("memoryerror", _RAM),
+    ("memory allocation still failed", _RAM),  # OpenBLAS
+    ("error: out of memory", _RAM),
     ("not enough memory resources", _RAM),
 )
 # sound alike, but are something else

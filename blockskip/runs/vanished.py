@@ -15,7 +15,7 @@ from typing import Annotated
 from pydantic import Field
 from pydantic.dataclasses import dataclass
 
-from blockskip.core import files, oom_kills, shortage
+from blockskip.core import files, oom_kills, shortage, stages
 from blockskip.core.errors import OutOfMemory, UserError
 from blockskip.core.events import Done, Failed, Loss, Memory, Progress, Started, Stopped
 from blockskip.runs import event_log, ram_figures
@@ -94,8 +94,13 @@ def with_figures(run: Run, error: UserError, taken_gib: float | None = None) -> 
 
 
 def _last_stage(run: Run) -> str:
-    last = event_log.last_event(run.events_path, (Started, Progress))
-    return last.stage if isinstance(last, Progress) else ""
+    """Return the stage that the last worker was in, "" if it was between stages or told none."""
+    match event_log.last_event(run.events_path, (Started, Progress, Loss)):
+        case Progress(stage=stage, n=n, total=total) if n < total:
+            return stage
+        case Loss():
+            return stages.TRAIN
+    return ""
 
 
 def _was_said(run: Run) -> bool:

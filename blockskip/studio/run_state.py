@@ -10,7 +10,9 @@ import contextlib
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
 from blockskip.core import files
 from blockskip.core.errors import UserError
@@ -184,6 +186,16 @@ def killed_by(run: Run) -> UserError | None:
     with contextlib.suppress(UserError):  # a log that cannot be read is told elsewhere
         return vanished.explain(run, child.poll() if child else None)
     return None
+
+
+def forget_deleted(listed: Sequence[Run]) -> None:
+    """Forget runs whose folders are gone, of which months leave many. listed: those that are
+    there."""
+    there = {str(run.folder) for run in listed}
+    for known in (_states, _sizes, _children):
+        for folder in [each for each in list(known) if each not in there]:
+            if not Path(folder).exists():  # a new one is not listed yet
+                known.pop(folder, None)
 
 
 def pending_command(run: Run) -> str:

@@ -65,7 +65,7 @@ def trained_undisturbed(data: Path) -> bytes:
 
 def clock_jumps(data: Path, right: bytes) -> list[tuple[str, str]]:
     """Train while the worker's clock and the page's jump. Returns (what, how it went)."""
-    run = new_run(data, "undisturbed" if not (data / "runs/undisturbed").exists() else "jumping")
+    run = new_run(data, "jumping")
     words = [sys.executable, "-c", WITH_JUMPS, str(run.folder), repr(JUMPS)]
     with open(run.folder / "worker.log", "ab") as log:
         worker = subprocess.Popen(
@@ -119,13 +119,14 @@ def suspended(
     with _hub(data) as row, studio.opened(data) as (server, own):
         run = new_run(data, "suspended")
         worker = psutil.Process(run.start().pid)
-        download_process.start(row)
+        _fetch(data)
+        _until(lambda: download_process._process(row))
         fetching = download_process._process(row)
         _until(lambda: run.step() > 0 or worker.status() == psutil.STATUS_ZOMBIE)
         tell(1)
-        with standing_still(own, worker, *filter(None, [fetching]), seconds=seconds):
+        with standing_still(own, worker, fetching, seconds=seconds):
             assert run.state() == "running", run.state()
-            assert "running" in str(download_process.progress(row)) or fetching is None
+            assert download_process.progress(row).state == "running"
             download_process.start(row)  # one is there already
         hub_server_go(row)
         _until(lambda: run.worker() is None)
@@ -172,6 +173,17 @@ def _hub(data: Path) -> Iterator[presets.ModelRow]:
         yield row
 
 
+def _fetch(data: Path) -> subprocess.Popen:
+    """Start the download in a process of its own."""
+    words = "import sys; from corpus import killed_work; killed_work.download(sys.argv[1])"
+    return subprocess.Popen(
+        [sys.executable, "-c", words, os.environ["HF_ENDPOINT"]],
+        env=processes.child_environment(True) | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+
+
 def hub_server_go(row: presets.ModelRow) -> None:
     """Let the download go on."""
     _hubs[row.name].go.set()
@@ -182,3 +194,12 @@ def _until(true: Callable[[], object], seconds: float = 300.0) -> None:
     while not true():
         assert time.monotonic() < until, "it does not go on"
         time.sleep(0.1)
+
+
+def all_of_it(data: Path, tell: Callable[[int], None]) -> dict:
+    """Let clocks jump and processes stand still. Returns (what, how it went)."""
+    os.environ["OMP_NUM_THREADS"] = "1"
+    right = trained_undisturbed(data)
+    said = clock_jumps(data, right) + suspended(data, right, STILL_S, tell)
+    tell(4)
+    return {"said": said}

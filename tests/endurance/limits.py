@@ -14,7 +14,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -130,7 +130,8 @@ def tried(limit: Limit, data: Path) -> Row:
 
 
 def _work(run: Run, limit: Limit) -> int:
-    """Let a worker work under a limit and return its exit code."""
+    """Let a worker work under a limit, begun as `Run.start` does, and return its exit code."""
+    run.lock_path.touch()
     with _group(limit) as group, open(run.folder / "worker.log", "ab") as log:
         job = {
             "kind": limit.kind,
@@ -206,12 +207,12 @@ def _log(run: Run) -> str:
     return (run.folder / "worker.log").read_text("utf-8", "replace")
 
 
-def try_all() -> list[Row]:
-    """Try all limits, showing each."""
+def try_all(tell: Callable[[int], None] = lambda done: None) -> list[Row]:
+    """Return what all limits lead to. tell: called with the number of those that were tried."""
     rows = []
     for limit in limits():
         with tempfile.TemporaryDirectory(prefix="limits-") as name:
             rows.append(tried(limit, Path(name)))
-        print(f"{limit.id:22} {rows[-1].ended:14} {rows[-1].adapter}: {rows[-1].said}", flush=True)
+        tell(len(rows))
     shutil.rmtree(whole().parents[3], ignore_errors=True)
     return rows
