@@ -27,12 +27,13 @@ _LAST_WORDS = 4096  # bytes of a worker's log
 
 @dataclass(frozen=True)
 class _Begun:
-    """What a worker recorded. boot: of the computer. log_bytes: of worker.log at that time."""
+    """What a worker recorded. boot: of the computer. log_bytes: of worker.log at that time, None if
+    unknown."""
 
     pid: int
     boot: str = ""
     oom_kills: int = -1
-    log_bytes: Annotated[int, Field(ge=0)] = 0
+    log_bytes: Annotated[int, Field(ge=0)] | None = None
 
 
 def mark(run: Run) -> dict:
@@ -108,16 +109,20 @@ def _was_said(run: Run) -> bool:
 
 
 def _begun(run: Run) -> _Begun:
-    nothing = _Begun(pid=0)
     try:
         found: _Begun = files.read_json(run.folder / "worker.json", _Begun)
+    except FileNotFoundError:  # the first worker did not come so far
+        return _Begun(pid=0, log_bytes=0)
     except (OSError, ValueError):
-        return nothing
+        return _Begun(pid=0)
     return found if found.oom_kills >= 0 else replace(found, boot="")
 
 
-def _last_words(run: Run, since: int) -> str:
-    """Return the end of the worker's log, of what its last worker wrote."""
+def _last_words(run: Run, since: int | None) -> str:
+    """Return the end of what the last worker wrote to its log. since: where it began, None if that is
+    unknown."""
+    if since is None:
+        return ""
     try:
         with open(_log(run), "rb") as file:
             file.seek(max(since, file.seek(0, os.SEEK_END) - _LAST_WORDS))

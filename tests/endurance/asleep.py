@@ -120,7 +120,7 @@ def suspended(
         run = new_run(data, "suspended")
         worker = psutil.Process(run.start().pid)
         _fetch(data)
-        _until(lambda: download_process._process(row))
+        _until(lambda: download_process.progress(row))
         fetching = download_process._process(row)
         _until(lambda: run.step() > 0 or worker.status() == psutil.STATUS_ZOMBIE)
         tell(1)

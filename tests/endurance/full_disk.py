@@ -10,13 +10,11 @@ import random
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
 from endurance import meters
-from helpers import fake_feed
 
 from blockskip.core import events, processes
 from blockskip.core.errors import DiskFull, UserError
@@ -28,7 +26,7 @@ from blockskip.runs.run import Run, create_run, list_runs
 from blockskip.studio import draft, run_preferences, run_state, screen
 
 DISK_MIB = 96
-ROOMS = (0, 0, 1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20, 3 << 20)  # bytes left free
+ROOMS = (0, 0, 1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20, 3 << 20, 9 << 20)  # bytes left free
 TRAINED_EVERY = 8  # cycles, since a training takes seconds
 PET = sorted((ASSETS / "demo-photos").glob("*/"))[0]
 
@@ -95,36 +93,29 @@ def cycles(data: Path, count: int, tell: Callable[[int], None]) -> dict:
         os.environ |= {"BLOCKSKIP_DATA": str(home), "GRADIO_TEMP_DIR": str(home / "gradio")}
         trained = create_run(_settings(), find_photos([PET])[:2], "trained")
         assert _train(trained) == "done"
-        chance, said = random.Random(33), {}
+        me, chance, said = psutil.Process(), random.Random(33), {}
         samples, wrong = [], []
         for number in range(count):
             full = number % TRAINED_EVERY == 0
-            began = time.perf_counter()
+            before = meters.processor_ms(me)
+            run = create_run(_settings(), find_photos([PET])[:2]) if full else None
             with filled(data, chance.choice(ROOMS)):
                 for name, act in actions(home, trained).items():
                     how = outcome(act)
                     said.setdefault(name, {}).setdefault(how, 0)
                     said[name][how] += 1
-                if full:
-                    run = create_or_none()
-                    how = _train(run) if run else "refused"
+                if run:
+                    how = _train(run)
                     said.setdefault("a training begins", {}).setdefault(how, 0)
                     said["a training begins"][how] += 1
-            wrong += [f"cycle {number}: {w}" for w in afterwards(home, trained, full)]
-            held = meters.of_process(psutil.Process())
+            wrong += [f"cycle {number}: {w}" for w in afterwards(home, trained, run)]
+            held = meters.of_process(me)
             held["temporary files"] = meters.temporary_files(home)
-            samples.append(held | {"answer, ms": 1000 * (time.perf_counter() - began)})
+            samples.append(held | {meters.ANSWER: meters.processor_ms(me) - before})
             tell(number + 1)
     for name, ways in said.items():
         wrong += [f"{name}: {way}" for way in ways if way.startswith("TRACEBACK")]
     return {"samples": samples, "sizes": [], "said": said, "wrong": wrong}
-
-
-def create_or_none() -> Run | None:
-    """Return a new run, None if the disk has no room for one."""
-    with contextlib.suppress(UserError):
-        return create_run(_settings(), find_photos([PET])[:2])
-    return None
 
 
 def outcome(act: Callable[[], object]) -> str:
@@ -140,17 +131,16 @@ def outcome(act: Callable[[], object]) -> str:
         return f"TRACEBACK {type(error).__name__}: {error}"
 
 
-def afterwards(home: Path, trained: Run, trains: bool) -> list[str]:
-    """Return what is wrong when there is room again: nothing may be lost, refused or left."""
+def afterwards(home: Path, trained: Run, begun: Run | None) -> list[str]:
+    """Return what is wrong when there is room again: nothing may be lost, refused or left. begun: a
+    training during the shortage, which must come to its end now."""
     wrong = []
     for name, act in actions(home, trained).items():
         how = outcome(act)
         if how != "done":
             wrong.append(f"{name} afterwards: {how}")
-    if trains:
-        run = next(run for run in list_runs() if run.name != "trained")
-        if (how := _train(run)) != "done":
-            wrong.append(f"a training afterwards: {how}")
+    if begun and begun.state() != "done" and (how := _train(begun)) != "done":
+        wrong.append(f"a training afterwards: {how}")
     for run in list_runs():
         if run.name != "trained":
             run.info(), run_state.read(run)

@@ -11,6 +11,8 @@ from pathlib import Path
 import psutil
 
 MIB = 1 << 20
+# of the processor, which other programs hardly change
+ANSWER = "answer, ms of the processor"
 WARM_UP = 0.2  # share of the samples that come before all is loaded and cached once
 BLOCKS = 20  # means of neighbouring samples, which depend on each other, over which a line is laid
 STUDENT_95 = 2.101  # quantile of t with BLOCKS − 2 degrees of freedom
@@ -22,7 +24,7 @@ BOUNDS = {
     "threads": 4.0,
     "children": 1.0,
     "temporary files": 4.0,
-    "answer, ms": math.inf,  # judged by SLOWER
+    ANSWER: math.inf,  # judged by SLOWER
 }
 SLOWER = 1.25  # times: the last tenth of the answers beside the first after the warm-up
 TEMPORARY = (".tmp", ".part", ".incomplete")
@@ -42,6 +44,13 @@ def of_process(process: psutil.Process) -> dict[str, float]:
         }
 
 
+def processor_ms(process: psutil.Process) -> float:
+    """Return the milliseconds that a process has worked so far, without its children. Raises
+    psutil.Error if it has ended."""
+    times = process.cpu_times()
+    return 1000 * (times.user + times.system)
+
+
 def temporary_files(*folders: Path) -> float:
     """Return how many temporary files and folders lie in these folders."""
     return float(sum(path.suffix in TEMPORARY for folder in folders for path in folder.rglob("*")))
@@ -59,8 +68,8 @@ def sizes(data: Path) -> dict[str, int]:
 @dataclass(frozen=True)
 class Trend:
     """How a measure went on after the warm-up. growth: of a line over the whole rest, with its 95 %
-    interval low to high. start: its value after the warm-up. ratio: of the medians of the last and
-    the first tenth."""
+    interval low to high. start: its value after the warm-up. ratio: of the medians of the last
+    and the first tenth."""
 
     name: str
     start: float

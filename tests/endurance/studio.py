@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import statistics
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
@@ -39,7 +38,6 @@ class Tab:
     view: str
     tokens: str = ""
     number: int = 0
-    seconds: list[float] = field(default_factory=list)
 
     def tick(self) -> None:
         """Ask for what changed, and remember what is shown now."""
@@ -49,14 +47,12 @@ class Tab:
             "fn_index": self.function,
             "session_hash": self.name,
         }
-        began = time.perf_counter()
         status, text = self.server.get(
             "/gradio_api/run/predict",
             json.dumps(body).encode(),
             Content_Type="application/json",
             Origin=self.server.url,
         )
-        self.seconds.append(time.perf_counter() - began)
         assert status == 200, text
         *_, tokens, answered = json.loads(text)["data"]
         assert answered == str(self.number), answered
@@ -149,13 +145,14 @@ def many_runs(data: Path, count: int, tell: Callable[[int], None]) -> dict:
         ]
         for number in range(count):
             train_once(server, number)
-            for tab in tabs * 5:
-                tab.tick()
-            answer = 1000 * statistics.median(tabs[0].seconds[-5:])
             _wait_for_helpers(process)
+            before = meters.processor_ms(process)
+            for tab in tabs * 10:
+                tab.tick()
+            answer = (meters.processor_ms(process) - before) / (10 * len(tabs))
             held = meters.of_process(process)
             held["temporary files"] = meters.temporary_files(data)
-            samples.append(held | {"answer, ms": answer})
+            samples.append(held | {meters.ANSWER: answer})
             grown.append(meters.sizes(data))
             tell(number + 1)
     return {"samples": samples, "sizes": grown}
@@ -190,17 +187,17 @@ def many_ticks(data: Path, rounds: int, every: int, tell: Callable[[int], None])
         tabs = [Tab(server, number, f"tab-{n}", view) for n, view in enumerate(views[:TABS])]
         with processes.held(busy.lock_path):
             fake_feed.feed(busy, 1)
+            before = meters.processor_ms(process)
             for round_ in range(rounds):
                 if round_ % 50 == 0:
                     fake_feed.learn(busy, round_ // 50 + 1, round_ // 50 + 1, 1.8e9 + round_)
                 for tab in tabs:
                     tab.tick()
                 if (round_ + 1) % every == 0:
-                    answers = [s for tab in tabs for s in tab.seconds]
+                    now = meters.processor_ms(process)
                     held = meters.of_process(process)
                     held["temporary files"] = meters.temporary_files(data)
-                    samples.append(held | {"answer, ms": 1000 * statistics.median(answers)})
-                    for tab in tabs:
-                        tab.seconds.clear()
+                    samples.append(held | {meters.ANSWER: (now - before) / (every * len(tabs))})
+                    before = now
                     tell(round_ + 1)
     return {"samples": samples, "sizes": [meters.sizes(data)]}

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,7 +10,7 @@ from pathlib import Path
 import psutil
 from endurance import meters
 
-from blockskip.core import events
+from blockskip.core import events, stages
 from blockskip.core.paths import ASSETS
 from blockskip.data.photos import find_photos
 from blockskip.memory.planning.planner import choose_settings
@@ -21,7 +20,7 @@ PROMPTS = tuple(
     f"a photo of sks cat {where}" for where in ("", "at night", "in the snow", "at sea")
 )
 OF_EACH = 5
-EVERY_S = 2.0
+EVERY_S = 1.0
 
 
 def new_run(data: Path, steps: int, pictures: int) -> Run:
@@ -46,25 +45,32 @@ def long_run(data: Path, steps: int, pictures: int, tell: Callable[[int], None])
     run = new_run(data, steps, pictures)
     process = psutil.Process(run.start().pid)
     samples: list[dict[str, float]] = []
-    offset, recent, seconds, made = 0, [0.0], [], 0
+    offset = steps_done = made = 0
+    worked_ms = a_step = 0.0
     while process.is_running() and process.status() != psutil.STATUS_ZOMBIE:
+        try:
+            held, now_ms = meters.of_process(process), meters.processor_ms(process)
+        except psutil.Error:
+            break
         fresh, offset = run.events(offset)
-        made += sum(isinstance(event, events.Image) for event in fresh)
-        steps_now = [event.seconds for event in fresh if isinstance(event, events.Loss)]
-        seconds += steps_now
-        recent = steps_now or recent
-        if seconds:
-            try:
-                held = meters.of_process(process)
-            except psutil.Error:
-                break
+        steps_now, pictures_now = (_count(fresh, kind) for kind in (events.Loss, events.Image))
+        steps_done, made = steps_done + steps_now, made + pictures_now
+        trains = all(getattr(event, "stage", stages.TRAIN) == stages.TRAIN for event in fresh)
+        if steps_now and trains and not pictures_now:  # nothing but steps since the last sample
+            a_step = (now_ms - worked_ms) / steps_now
+        worked_ms = now_ms
+        if a_step:
             held["temporary files"] = meters.temporary_files(data)
-            samples.append(held | {"answer, ms": 1000 * statistics.median(recent)})
-        tell(len(seconds))
+            samples.append(held | {meters.ANSWER: a_step})
+        tell(steps_done)
         time.sleep(EVERY_S)
-    fresh, offset = run.events(offset)
-    made += sum(isinstance(event, events.Image) for event in fresh)
-    seconds += [event.seconds for event in fresh if isinstance(event, events.Loss)]
+    fresh, _ = run.events(offset)
+    made += _count(fresh, events.Image)
+    steps_done += _count(fresh, events.Loss)
     assert run.state() == "done", run.state()
     sizes = meters.sizes(data)
-    return {"samples": samples, "sizes": [sizes], "steps": len(seconds), "pictures": made}
+    return {"samples": samples, "sizes": [sizes], "steps": steps_done, "pictures": made}
+
+
+def _count(found: list[events.Event], kind: type) -> int:
+    return sum(isinstance(event, kind) for event in found)
