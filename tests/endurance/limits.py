@@ -36,7 +36,8 @@ CGROUPS = (Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup"))
 STAGES = ("load", "text", "latents", "residuals", "train", "preview", "save", "export")
 # MiB: of all memory at the start, else beyond what is held when the stage begins
 AT_START = {"cgroup": (60, 160), "data": (40, 160)}
-BEYOND = {"cgroup": 1, "data": 1}
+BEYOND = {"cgroup": dict.fromkeys(STAGES, 1.0), "data": dict.fromkeys(STAGES, 1.0)}
+BEYOND["data"] |= {"latents": 40.0, "residuals": 24.0, "train": 24.0, "preview": 16.0}  # some go on
 # of what was learnt, between LoRAs of runs whose batches were divided otherwise: Adam's first steps
 # have one size whatever the gradient, so that rounding can turn those of weights without a direction
 ROUNDING = 0.02
@@ -80,7 +81,7 @@ def limits() -> list[Limit]:
         for kind in kinds
         for stage, mib in (
             *(("start", mib) for mib in AT_START[kind]),
-            *((stage, BEYOND[kind]) for stage in STAGES),
+            *BEYOND[kind].items(),
         )
     ]
 

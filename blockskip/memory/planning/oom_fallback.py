@@ -100,8 +100,8 @@ def least_ram(
     row, now = model_row(settings.model), settings.plan.precision
     tried = [settings.changed(ram_weights_gib=0.0)]
     if shared:
-        for less in (settings, *tried[:1]):
-            tried += [each for each in _smaller(less, stage, "") if each.plan.precision == now]
+        for base in (settings, *tried[:1]):
+            tried += [each for each in _smaller(base, stage, "") if each.plan.precision == now]
 
     def gib(each: Settings) -> float:
         needs = stage_memory(row, each)
