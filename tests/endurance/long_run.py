@@ -19,7 +19,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 STATE = Path(tempfile.gettempdir()) / "blockskip-endurance"
-RUNS, TICKS, STEPS, PICTURES, CYCLES = 50, 10_000, 2_000, 1_000, 40
+RUNS, TICKS, STEPS, PICTURES, CYCLES = 50, 10_000, 2_000, 1_000, 60
 
 
 def parts() -> dict[str, tuple[int, Callable[[Path, Callable[[int], None]], dict]]]:
@@ -41,8 +41,8 @@ def parts() -> dict[str, tuple[int, Callable[[Path, Callable[[int], None]], dict
 
 
 def main(*names: str) -> int:
-    """Do the parts that are not done yet, or those named, and write the page once all are. Returns 0 if nothing is
-    wrong."""
+    """Do the parts that are not done yet, only those named if any are, and write the page once all
+    are. Returns 0 if nothing is wrong."""
     from endurance import report
 
     os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
@@ -69,7 +69,7 @@ def main(*names: str) -> int:
 
 def _show(name: str, total: int, done: int) -> None:
     end = "\r" if sys.stdout.isatty() else "\n"
-    if end == "\r" or done % max(1, total // 10) == 0:
+    if end == "\r" or done % max(1, total // 20) == 0:
         print(f"{name}: {done}/{total}", end=end, flush=True)
 
 

@@ -200,4 +200,5 @@ def many_ticks(data: Path, rounds: int, every: int, tell: Callable[[int], None])
                     samples.append(held | {meters.ANSWER: (now - before) / (every * len(tabs))})
                     before = now
                     tell(round_ + 1)
-    return {"samples": samples, "sizes": [meters.sizes(data)]}
+    count = f"{rounds * len(tabs):,}"
+    return {"samples": samples, "sizes": [meters.sizes(data)], "count": count}
