@@ -23,10 +23,9 @@ def main(folder: str) -> int:
     """Work on a run, unless another process does. Returns 0 done, 1 failed or busy, 130 paused or
     stopped."""
     run = Run(Path(folder))
-    killed: list[str | None] = [None]  # the stage in which the system ended the worker before
+    killed_in = vanished.stage_without_ram(run)  # of the worker before, which this one forgets
 
     def tell() -> None:
-        killed[0] = vanished.stage_without_ram(run)
         files.write_json(run.folder / "worker.json", vanished.mark(run))
 
     with processes.holding(run.lock_path, tell) as ours:
@@ -40,7 +39,7 @@ def main(folder: str) -> int:
             end = failure.failed(vanished.with_figures(run, short, monitor.peak_rss_gib()))
             failure.record(run.folder, run.events_path, end)
             return 1
-        return worker_process.main(folder, killed[0])
+        return worker_process.main(folder, killed_in)
 
 
 if __name__ == "__main__":
