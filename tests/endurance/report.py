@@ -20,13 +20,14 @@ PARTS = {  # part → (heading, what x counts, for how many samples' distance)
     "worker": ("{steps:,} steps and {pictures:,} pictures in one worker", "sample"),
     "disk": ("A disk that fills and empties {n} times", "time"),
 }
+MOST_POINTS = 50  # of a curve
 INTRODUCTION = """# Months, and too little memory
 
 {findings}
 
 A measure is flat if the line through it after the warm-up (the first {warm_up:.0%} of the samples) grows over all the rest by no more than its bound, with
-95 % certainty: {bounds}. The line is laid over the means of {blocks} blocks of neighbouring samples. Answers are flat if the fastest of the last tenth takes at
-most {slower:g} times as long as the fastest of the first; other programs only make them slower.
+95 % certainty: {bounds}. The line is laid over the means of {blocks} blocks of neighbouring samples.
+Answers are flat if the last tenth of them takes at most {slower:g} times as much of the processor as the first. A new folder of data begins each part.
 
 Made by `{command}` on {date}: {machine}; {minutes:.0f} minutes. The machine was shared.
 """
@@ -48,7 +49,7 @@ def write(found: dict[str, dict], folder: Path) -> list[str]:
         warm_up=meters.WARM_UP,
         blocks=meters.BLOCKS,
         slower=meters.SLOWER,
-        bounds=", ".join(f"{n} {b:g}" for n, b in meters.BOUNDS.items() if b < 1e9),
+        bounds="; ".join(f"{n}: {b:g}" for n, b in meters.BOUNDS.items() if b < 1e9),
         command=COMMAND,
         date=f"{datetime.date.today():%Y-%m-%d}",
         machine=_machine(),
@@ -64,7 +65,7 @@ def _findings(found: dict[str, dict], wrong: Sequence[str]) -> str:
     soaked = [part for part in PARTS if part in found]
     measures = sum(len(found[part]["samples"][0]) for part in soaked)
     lines.append(
-        f"{len(soaked)} parts of a soak with {measures} measures together: "
+        f"{measures} measures in {len(soaked)} parts of a soak: "
         + ("all flat, nothing lost." if not wrong else f"not right: {'; '.join(wrong)}.")
     )
     if "limits" in found:
@@ -115,13 +116,17 @@ def _soaked(part: str, found: dict, folder: Path, wrong: list[str]) -> list[str]
 
 def _plot(title: str, across: str, samples: Sequence[dict[str, float]]) -> str:
     """Return each measure beside its mean after the warm-up, over the samples."""
-    first = int(len(samples) * meters.WARM_UP)
+    first, each = int(len(samples) * meters.WARM_UP), -(-len(samples) // MOST_POINTS)
     series = []
     for name in samples[0]:
         values = [sample[name] for sample in samples]
         usual = sum(values[first:]) / len(values[first:])
         if usual:
-            points = [(k + 1, *[value / usual] * 3) for k, value in enumerate(values)]
+            points = [
+                (k + 1, *[sum(part) / len(part) / usual] * 3)
+                for k in range(0, len(values), each)
+                if (part := values[k : k + each])
+            ]
             series.append(plots.Series(name.partition(",")[0], points))
     return plots.lines(title, across, "beside the mean after the warm-up", series)
 
