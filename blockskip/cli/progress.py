@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
-from blockskip.core import events, shortage, stages
+from blockskip.core import events, stages
 from blockskip.core.errors import Unexpected, UserError, WrongState, command, from_kind
 from blockskip.core.events import Event
-from blockskip.runs import failure
+from blockskip.runs import failure, vanished
 from blockskip.runs.run import Run
 
 STAGES = {
@@ -56,8 +56,17 @@ def watch_run(run: Run, *, start: bool, as_json: bool = False) -> int:
                     run.send_command("stop")
                 elif (worker := run.worker()) is not None:
                     worker.kill()
-    killed = shortage.of_exit_code(process.poll()) if process and not interrupted else None
-    return _print_result(run, screen, as_json, console, killed)
+    return _print_result(run, screen, as_json, console, _killed(run, process, interrupted))
+
+
+def _killed(run: Run, process: subprocess.Popen | None, interrupted: bool) -> UserError | None:
+    """Return why the run's worker ended without a word, None if nothing tells or the user ended
+    it."""
+    if interrupted:
+        return None
+    with suppress(UserError):  # of a log that cannot be read, `failure` tells
+        return vanished.explain(run, process.poll() if process else None)
+    return None
 
 
 def _wait(process: subprocess.Popen | None) -> None:

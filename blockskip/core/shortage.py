@@ -56,6 +56,10 @@ _TEXTS = (  # of messages in lower case
     ("out of host memory", _RAM),
     ("paging file", _RAM),
     ("insufficient system resources", _RAM),
+    # in the log of a process that ended itself
+    ("memoryerror", _RAM),
+    ("memory allocation still failed", _RAM),  # OpenBLAS
+    ("error: out of memory", _RAM),
     ("not enough memory resources", _RAM),
 )
 # sound alike, but are something else
@@ -86,17 +90,36 @@ def as_user_error(error: Exception, log: Path) -> UserError:
     )
 
 
+def is_ram_short(error: BaseException) -> bool:
+    """Return whether an error means that there is too little RAM."""
+    return any(_kind(one) == _RAM for one in _chain(error))
+
+
+def of_last_words(text: str, work: str = "this") -> UserError | None:
+    """Return the shortage that a process named before it ended itself, None if it named none.
+
+    text: the end of its log. Libraries without exceptions of Python end their process so.
+    """
+    return _sentence(_kind(RuntimeError(text)), work)
+
+
 def of_exit_code(code: int | None, work: str = "the training") -> UserError | None:
     """Return the shortage for which the system ended a process, None for other exit codes.
 
     work: what the process did.
     """
     if code in _KILLED or (code is not None and code & 0xFFFFFFFF in _NO_MEMORY):
-        return OutOfMemory(
-            f"The system ended {work}, most likely because RAM ran out.",
-            "Close other programs, then resume; nothing saved is lost.",
-        )
+        return ended_by_system(work, certain=False)
     return None
+
+
+def ended_by_system(work: str, certain: bool) -> OutOfMemory:
+    """Return that the system ended a process. certain: whether it has told why."""
+    why = "because RAM ran out" if certain else "most likely because RAM ran out"
+    return OutOfMemory(
+        f"The system ended {work}{' ' if certain else ', '}{why}.",
+        "Close other programs, then resume; nothing saved is lost.",
+    )
 
 
 def _chain(error: BaseException | None) -> Iterator[BaseException]:

@@ -141,8 +141,8 @@ def ensure_worker(run: Run) -> None:
 def _fail_killed(run: Run) -> None:
     """Fail the requests at which the system killed a worker, which would happen to the next one
     too."""
-    worker = _workers.get(run.folder)
-    code = worker.poll() if worker else None
+    codes = {folder: worker.poll() for folder, worker in list(_workers.items())}  # reaps all
+    code = codes.get(run.folder)
     if code is None:
         return
     del _workers[run.folder]

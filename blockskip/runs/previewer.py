@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from PIL import Image
 
-from blockskip.core import files, stages
+from blockskip.core import files, shortage, stages
 from blockskip.core.errors import Unexpected, UserError
 from blockskip.core.events import Image as Shown
 from blockskip.core.events import Note
@@ -18,11 +18,11 @@ from blockskip.core.flow_matching import generator
 from blockskip.core.presets import model_row
 from blockskip.core.settings import Settings
 from blockskip.memory.placement import free_memory
-from blockskip.memory.planning.oom_fallback import is_out_of_memory, next_fallback
+from blockskip.memory.planning.oom_fallback import is_out_of_memory, least_ram, next_fallback
 from blockskip.memory.planning.preset_settings import on_trained_model
 from blockskip.memory.vram_cap import available_gib, room_gib
 from blockskip.models import sources
-from blockskip.runs import image_requests
+from blockskip.runs import image_requests, ram_figures
 from blockskip.runs.reporter import Reporter
 from blockskip.sampling.loaded_model import LoadedModel
 from blockskip.training.lora import restore, snapshot
@@ -103,29 +103,38 @@ class Previewer:
 
     def _run_with_fallback(self, step: int, work: Callable[[], None]) -> None:
         """Report failures as warnings. On out-of-memory, retry with the next fallback."""
-        short = False
+        short = ""
         try:
             work()
         except Exception as error:
             log.exception("preview at step %d", step)
-            if not is_out_of_memory(error, room_gib):
-                self._warn_skipped(step, type(error).__name__)
+            if is_out_of_memory(error, room_gib):
+                short = "Graphics memory"
+            elif shortage.is_ram_short(error):
+                short = "RAM"
             else:
-                short = True
+                self._warn_skipped(step, type(error).__name__)
         free_memory()
         self.reporter.failed_stage = ""  # the failure is handled
         if short:  # after `except`, where the failed attempt's tensors are freed
-            self._fall_back(step, work)
+            self._fall_back(step, work, short)
 
-    def _fall_back(self, step: int, work: Callable[[], None]) -> None:
-        free = available_gib(self.model.device)
-        smaller = next_fallback(self.model.settings, stages.PREVIEW, free)
+    def _fall_back(self, step: int, work: Callable[[], None], short: str) -> None:
+        """Retry with less memory, if that is possible. short: Graphics memory | RAM."""
+        device, settings = self.model.device, self.model.settings
+        if short == "RAM":
+            planned = self.run.settings(original=True)
+            shared = device.type in ram_figures.SHARED
+            smaller = least_ram(settings, stages.PREVIEW, shared, planned)
+        else:
+            smaller = next_fallback(settings, stages.PREVIEW, available_gib(device))
         if smaller is None:
-            self._warn_skipped(step, "the card has too little memory")
+            what = "there is too little RAM" if short == "RAM" else "the card has too little memory"
+            self._warn_skipped(step, what)
         else:
             self.model.settings, words = smaller
             self.run.apply_fallback(self.model.settings)
-            text = f"Graphics memory ran out while sampling pictures. From now on {words}."
+            text = f"{short} ran out while sampling pictures. From now on {words}."
             self.reporter.write(Note(level="warning", text=text))
             self._run_with_fallback(step, work)
 

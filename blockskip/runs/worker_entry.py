@@ -7,14 +7,13 @@ its lock, so that it is taken before the imports, which take seconds and may fai
 from __future__ import annotations
 
 import logging
-import os
 import sys
-from functools import partial
 from pathlib import Path
 
 from blockskip.core import files, processes
 from blockskip.core.shortage import as_user_error
-from blockskip.runs import failure
+from blockskip.memory import monitor
+from blockskip.runs import failure, vanished
 from blockskip.runs.run import Run
 
 log = logging.getLogger(__name__)
@@ -24,8 +23,11 @@ def main(folder: str) -> int:
     """Work on a run, unless another process does. Returns 0 done, 1 failed or busy, 130 paused or
     stopped."""
     run = Run(Path(folder))
-    pid = {"pid": os.getpid()}  # for people and other programs; ours ask the lock
-    tell = partial(files.write_json, run.folder / "worker.json", pid)
+    killed_in = vanished.stage_without_ram(run)  # of the worker before, which this one forgets
+
+    def tell() -> None:
+        files.write_json(run.folder / "worker.json", vanished.mark(run))
+
     with processes.holding(run.lock_path, tell) as ours:
         if not ours:
             return 1
@@ -33,10 +35,11 @@ def main(folder: str) -> int:
             from blockskip.runs import worker_process
         except Exception as error:  # too little memory for torch, or a broken installation
             log.exception("failed")
-            end = failure.failed(as_user_error(error, run.folder / "worker.log"))
+            short = as_user_error(error, run.folder / "worker.log")
+            end = failure.failed(vanished.with_figures(run, short, monitor.peak_rss_gib()))
             failure.record(run.folder, run.events_path, end)
             return 1
-        return worker_process.main(folder)
+        return worker_process.main(folder, killed_in)
 
 
 if __name__ == "__main__":

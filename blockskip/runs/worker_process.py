@@ -18,15 +18,17 @@ from blockskip.core.paths import QUANTISED_CACHE, data_dir
 from blockskip.core.power import keep_awake
 from blockskip.core.safetensors_files import Damaged
 from blockskip.core.settings import Settings
-from blockskip.core.shortage import as_user_error
+from blockskip.core.shortage import as_user_error, is_ram_short
+from blockskip.memory import monitor
 from blockskip.memory.placement import free_memory, pick_device
 from blockskip.memory.planning.oom_fallback import (
     is_ambiguous,
     is_out_of_memory,
+    least_ram,
     next_fallback,
 )
 from blockskip.memory.vram_cap import available_gib, room_gib
-from blockskip.runs import checkpoints, failure, storage
+from blockskip.runs import checkpoints, failure, ram_figures, storage, vanished
 from blockskip.runs.folders import step_of
 from blockskip.runs.run import Run
 from blockskip.runs.slow_steps import PlanAgain
@@ -43,14 +45,17 @@ _ACTIVITIES = {
 }
 
 
-def work(run: Run) -> None:
-    """Execute a run, resuming with the next fallback each time graphics memory runs out, and
-    without a cache file that turned out to be damaged.
+def work(run: Run, killed_in: str | None = None) -> None:
+    """Execute a run, resuming with the next fallback each time memory runs out, and without a cache
+    file that turned out to be damaged.
 
-    Raises UserError if no fallback is left, and the errors of Worker.work.
+    killed_in: the stage in which the system ended the worker before for want of RAM, None if it did
+    not. Raises UserError if no fallback is left, and the errors of Worker.work.
     """
     for folder in (run.folder, data_dir() / QUANTISED_CACHE):
         files.remove_leftovers(folder)
+    if killed_in is not None:
+        _ease_after_kill(run, killed_in)
     seen: set[Path | str] = set()
     while before_next := _attempt(run, seen):
         free_memory()
@@ -70,10 +75,15 @@ def _attempt(run: Run, seen: set[Path | str]) -> Callable[[], None] | None:
             raise
         log.exception("a damaged cache file")
         return partial(_note_damaged, run, error.path, seen)
-    except RuntimeError as error:
+    except Exception as error:
+        stage = worker.reporter.failed_stage
         if is_out_of_memory(error, room_gib):
             log.exception("out of graphics memory")
-            return partial(_apply_fallback, run, worker.reporter.failed_stage)
+            taken = worker.reporter.peaks.held_gib.get(stage, monitor.UNKNOWN)
+            return partial(_apply_fallback, run, stage, taken)
+        if is_ram_short(error):
+            log.exception("out of RAM")
+            return partial(_ease_ram, run, stage, str(worker.device))
         if not is_ambiguous(error):
             raise
         log.exception("the graphics card does not compute")
@@ -107,8 +117,9 @@ def _note_damaged(run: Run, path: Path, seen: set[Path | str]) -> None:
     run.append(Note(level="warning", text=f"{path.name} was damaged and is made again."))
 
 
-def _apply_fallback(run: Run, stage: str) -> None:
+def _apply_fallback(run: Run, stage: str, taken_gib: float) -> None:
     """Record less demanding settings for `stage`; "" is outside of all, where nothing helps.
+    taken_gib: of graphics memory, < 0 if unknown.
 
     Raises OutOfMemory if there are none.
     """
@@ -121,11 +132,41 @@ def _apply_fallback(run: Run, stage: str) -> None:
     if smaller is None:
         raise OutOfMemory(
             f"The graphics card has too little free memory for {doing}.",
-            "Close other programs that use the card, or start a run with another budget; then "
-            "resume.",
+            f"{ram_figures.of_card(settings, stage, taken_gib)} Close other programs that use the "
+            "card, or start a run with another budget; then resume.",
         )
     settings, words = smaller
     _continue_with(run, settings, f"Graphics memory ran out while {doing}.", words)
+
+
+def _ease_ram(run: Run, stage: str, device: str) -> None:
+    """Record settings that take less RAM in `stage`; "" is outside of all. device: as torch names
+    it.
+
+    Raises OutOfMemory if there are none.
+    """
+    settings, taken = run.settings(), monitor.peak_rss_gib()
+    smaller = least_ram(settings, stage, device in ram_figures.SHARED, run.settings(original=True))
+    if smaller is None:
+        raise OutOfMemory(
+            "There was not enough RAM for this run.",
+            f"{ram_figures.of_ram(settings, stage, taken, device)} Close other programs, then "
+            "resume.",
+        )
+    doing = _ACTIVITIES.get(stage, "loading the model")
+    _continue_with(run, smaller[0], f"RAM ran out while {doing}.", smaller[1])
+
+
+def _ease_after_kill(run: Run, stage: str) -> None:
+    """Record settings that take less RAM in `stage`, if there are some: the system would end this
+    worker like the one before."""
+    settings = run.settings()
+    shared = pick_device(settings.device).type in ram_figures.SHARED
+    smaller = least_ram(settings, stage, shared, run.settings(original=True))
+    if smaller is not None:
+        _continue_with(
+            run, smaller[0], "The system ended the training for want of RAM.", smaller[1]
+        )
 
 
 def _continue_with(run: Run, settings: Settings, why: str, words: str) -> None:
@@ -138,24 +179,24 @@ def _continue_with(run: Run, settings: Settings, why: str, words: str) -> None:
     run.append(Note(level="warning", text=text))
 
 
-def main(folder: str) -> int:
-    """Execute a run, recording its end in the events. Returns 0 done, 1 failed, 130 paused or
-    stopped."""
+def main(folder: str, killed_in: str | None = None) -> int:
+    """Execute a run, recording its end in the events. killed_in: as for `work`. Returns 0 done, 1
+    failed, 130 paused or stopped."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     run = Run(Path(folder))
     failure.reserve(run.folder)
-    end, code = _end_of(run)
+    end, code = _end_of(run, killed_in)
     if end is not None and not failure.record(run.folder, run.events_path, end):
         return 1
     failure.remove(run.folder)
     return code
 
 
-def _end_of(run: Run) -> tuple[Event | None, int]:
+def _end_of(run: Run, killed_in: str | None) -> tuple[Event | None, int]:
     """Execute a run. Returns the event of its end, unless it is done, and the exit code."""
     try:
         with keep_awake():
-            work(run)
+            work(run, killed_in)
         return None, 0
     except StopRequested as stop:
         newest = checkpoints.list_checkpoints(run)[-1:]
@@ -166,4 +207,5 @@ def _end_of(run: Run) -> tuple[Event | None, int]:
         return failure.failed(error), 1
     except Exception as error:
         log.exception("failed")
-        return failure.failed(as_user_error(error, run.folder / "worker.log")), 1
+        short = as_user_error(error, run.folder / "worker.log")
+        return failure.failed(vanished.with_figures(run, short, monitor.peak_rss_gib())), 1

@@ -10,9 +10,11 @@ import contextlib
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 
-from blockskip.core import files, shortage
+from blockskip.core import files
 from blockskip.core.errors import UserError
 from blockskip.core.events import (
     Done,
@@ -27,7 +29,7 @@ from blockskip.core.events import (
     Started,
     Stopped,
 )
-from blockskip.runs import control, failure
+from blockskip.runs import control, failure, vanished
 from blockskip.runs.run import Run, list_runs
 from blockskip.studio.series import Series
 
@@ -178,10 +180,22 @@ def start(run: Run) -> None:
 
 
 def killed_by(run: Run) -> UserError | None:
-    """Return the shortage for which the system ended the worker that `start` started, or None."""
+    """Return why the run's last worker ended without a word, or None if nothing tells."""
     with _lock:
         child = _children.get(str(run.folder))
-    return shortage.of_exit_code(child.poll()) if child else None
+    with contextlib.suppress(UserError):  # a log that cannot be read is told elsewhere
+        return vanished.explain(run, child.poll() if child else None)
+    return None
+
+
+def forget_deleted(listed: Sequence[Run]) -> None:
+    """Forget runs whose folders are gone, of which months leave many. listed: those that are
+    there."""
+    there = {str(run.folder) for run in listed}
+    for known in (_states, _sizes, _children):
+        for folder in [each for each in list(known) if each not in there]:
+            if not Path(folder).exists():  # a new one is not listed yet
+                known.pop(folder, None)
 
 
 def pending_command(run: Run) -> str:

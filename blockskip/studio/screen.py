@@ -73,6 +73,7 @@ def _cached_parts(view: str, fresh: bool) -> dict[str, dict]:
 
 def _parts(view: str) -> dict[str, dict]:
     listed = list_runs()
+    run_state.forget_deleted(listed)
     is_run = bool(view) and view != LIST_VIEW
     parts: dict[str, dict] = {}
     if view == LIST_VIEW:

@@ -88,6 +88,35 @@ def next_fallback(
     return (best.settings, describe(settings, best.settings)) if best else None
 
 
+def least_ram(
+    settings: Settings, stage: str, shared: bool, planned: Settings
+) -> tuple[Settings, str] | None:
+    """Return the settings with which `stage` takes the least RAM, and a description of the change.
+
+    stage: any; outside of the planned ones, only what all of them hold can be less. shared: whether
+    the device's memory is RAM. planned: as for `next_fallback`. The precision stays. None if nothing
+    takes less RAM.
+    """
+    row, now = model_row(settings.model), settings.plan.precision
+    tried = [settings.changed(ram_weights_gib=0.0)]
+    if shared:
+        for base in (settings, *tried[:1]):
+            tried += [each for each in _smaller(base, stage, "") if each.plan.precision == now]
+
+    def gib(each: Settings) -> float:
+        needs = stage_memory(row, each)
+        sizes = {name: need.ram_gib + shared * need.vram_gib for name, need in needs.items()}
+        return sizes.get(stage, max(sizes.values()))
+
+    rates = usual_rates()
+    longest = fallback_table()["slowest"] * run_seconds(row, planned, rates)
+    before = gib(settings)
+    less = [each for each in tried if gib(each) < before]
+    less = [each for each in less if run_seconds(row, each, rates) <= longest]
+    best = min(less, key=lambda each: (gib(each), run_seconds(row, each, rates)), default=None)
+    return (best, describe(settings, best)) if best else None
+
+
 def _judged(
     request: PlanRequest, stage: str, tried: Settings, planned: Settings
 ) -> _Candidate | None:

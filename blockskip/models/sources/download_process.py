@@ -14,6 +14,7 @@ import logging
 import sys
 import time
 from collections import deque
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
@@ -76,7 +77,8 @@ def start(row: Repository) -> None:
         download = progress(row)
         if download is None or download.state == "running":
             return
-        process.wait(timeout=10)  # it has written its final status and is about to exit
+        with suppress(psutil.TimeoutExpired):  # it stands still; the lock decides
+            process.wait(timeout=10)  # it has written its final status and is about to exit
     make_data_dir()
     log_file = _status_file(row, "log")
     child = processes.start_holder(

@@ -8,7 +8,7 @@ from blockskip.core import stages
 
 PAUSE, RESUME, STOP, LOOK = "Pause", "Resume", "Stop", "Sample now"
 AS_PLANNED = "Resume as planned"
-EASED = "Graphics memory ran short, so this training takes less than planned: {changes}."
+EASED = "Memory ran short, so this training takes less than planned: {changes}."
 EASED_BACK = (
     "To go back: close other programs that use the graphics card, pause this training and press "
     "“{button}”. What was learnt is kept."

@@ -1,0 +1,20 @@
+"""`./launch.sh test tests/endurance --long` makes the whole soak instead of its short version."""
+
+import contextlib
+
+import pytest
+
+
+def pytest_addoption(parser):
+    with contextlib.suppress(ValueError):  # the corpus has it too
+        parser.addoption("--long", action="store_true", help="run the whole of it, write its page")
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config):
+    """Soak in this process instead of running tests."""
+    if not config.getoption("--long"):
+        return None
+    from endurance.long_run import main
+
+    return main()
