@@ -48,8 +48,7 @@ def environment(root: Path, pinned: Iterable[str]) -> list[Line]:
             package = importlib.metadata.distribution(name)
             if prefix.resolve() not in Path(str(package.locate_file(""))).resolve().parents:
                 foreign.append(f"{name} from {package.locate_file('')}")
-            files = [Path(str(x.locate())) for x in package.files or () if x.suffix in CODE]
-            gone += [str(path) for path in files if not path.exists()]
+            gone += _missing_files(package)
     if gone:
         text = f"files are missing, perhaps a virus scanner took them: {_some(gone)}"
         return [Line("environment", PROBLEM, text, AGAIN)]
@@ -60,6 +59,15 @@ def environment(root: Path, pinned: Iterable[str]) -> list[Line]:
         text = f"not the program's own: {prefix}"
         return [Line("environment", WARNING, text, f"Start by {LAUNCHERS}, which makes its own.")]
     return [Line("environment", OK, "whole")]
+
+
+def _missing_files(package: importlib.metadata.Distribution) -> list[str]:
+    """Return the files of code that were installed and are gone."""
+    folder = str(package.locate_file(""))
+    lines = (package.read_text("RECORD") or "").splitlines()
+    names = [line.rsplit(",", 2)[0].strip('"') for line in lines]
+    code = [os.path.join(folder, name) for name in names if name.endswith(CODE)]
+    return [path for path in code if not os.path.exists(path)]
 
 
 def _some(names: list[str]) -> str:

@@ -339,15 +339,7 @@ def _save(draft: Draft) -> Draft:
     """Write the draft. Raises Later instead of replacing that of a later version."""
     with suppress(OSError, files.Unreadable):
         _read()
-    files.write_json(
-        _draft_path(),
-        {
-            "format": FORMAT,
-            "answers": draft.answers,
-            "rejected": draft.rejected,
-            "photos": [asdict(photo) for photo in draft.photos],
-        },
-    )
+    files.write_json(_draft_path(), {"format": FORMAT, **asdict(draft)})
     return draft
 
 
