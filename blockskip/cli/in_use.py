@@ -8,6 +8,8 @@ none.
 
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -21,20 +23,24 @@ def users(root: Path = ROOT) -> list[int]:
     and those that wait for it."""
     folders = tuple(os.path.normcase(os.path.realpath(root / x)) + os.sep for x in ENVIRONMENTS)
     own = {process.pid for process in (psutil.Process(), *psutil.Process().parents())}
-    found = []
-    for process in psutil.process_iter(["exe", "cmdline"]):
-        # on Linux and macOS, a virtual environment's python is a link to the system's
-        command = (process.info["cmdline"] or [""])[0]
-        started = (command, process.info["exe"] or "")
-        if process.pid not in own and any(_comparable(x).startswith(folders) for x in started):
-            found.append(process.pid)
-    return found
+    return [
+        process.pid
+        for process in psutil.process_iter()
+        if process.pid not in own and any(x.startswith(folders) for x in _programs(process))
+    ]
 
 
-def _comparable(path: str | Path) -> str:
-    """Return a path as the system compares them, links in its folders followed."""
-    folder, name = os.path.split(path)
-    return os.path.normcase(os.path.join(os.path.realpath(folder), name)) if folder else str(path)
+def _programs(process: psutil.Process) -> Iterator[str]:
+    """Yield the paths of a process's program: its file, and as it was called. On Linux and macOS, a
+    virtual environment's python is a link to the system's."""
+    with suppress(psutil.Error, OSError):  # another user's, or ended
+        yield os.path.normcase(process.exe())
+    with suppress(psutil.Error, OSError, IndexError):
+        called = process.cmdline()[0]
+        if os.path.dirname(called):
+            path = os.path.join("" if os.path.isabs(called) else process.cwd(), called)
+            folder, name = os.path.split(path)
+            yield os.path.normcase(os.path.join(os.path.realpath(folder), name))
 
 
 if __name__ == "__main__":
