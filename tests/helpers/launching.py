@@ -3,8 +3,9 @@
 The pretended Python writes down how it was called; folders have the names that people really have.
 Environment variables tell it what to do: STUB_OLD (it does not suit), STUB_MISSING (a word of the
 packages that cannot be installed), STUB_IMPORT, STUB_CARD, STUB_FITS, STUB_APP (exit codes),
-STUB_BUSY=0 (something runs from the environment), STUB_KILL (the call at which it kills its caller),
-STUB_WAIT (a file that it waits for).
+STUB_BUSY=0 (something runs from the environment), STUB_KILL (the call at which all are killed),
+STUB_WAIT (a file that it waits for). With STUB_COUNT, a file, tools that change files count as calls
+too.
 """
 
 import os
@@ -22,7 +23,17 @@ FOLDER = "Müller's cats & dogs (1)"
 TOOLS = "awk cat cmp cp df dirname env grep mkdir mv printf ps readlink rm sh sleep uname".split()
 COMPILER = "x86_64-w64-mingw32-gcc"
 
-STUB = r"""#!/bin/sh
+COUNTED = r"""counted() {
+    echo "$1" >>"$STUB_COUNT"
+    number=0
+    while read -r _; do number=$((number + 1)); done <"$STUB_COUNT"
+    [ "$number" != "${STUB_KILL:-0}" ]
+}
+"""
+STUB = (
+    rf"""#!/bin/sh
+{COUNTED}"""
+    + r"""
 case "$*" in
 *version_info*) [ -z "${STUB_OLD:-}" ] && echo "$0"; exit ;;
 *tomllib*dev) echo "pytest==9"; exit ;;
@@ -31,6 +42,7 @@ case "$*" in
 *tomllib*) printf 'torch==2.13.0\ngradio==6.31.0\n'; exit ;;
 esac
 case "$*" in *cli/in_use.py) exit "${STUB_BUSY:-1}" ;; esac
+[ -z "${STUB_COUNT:-}" ] || counted python || kill -9 0
 echo "$*" >>"$STUB_LOG"
 while [ -n "${STUB_WAIT:-}" ] && [ ! -e "$STUB_WAIT" ]; do
     echo >"$STUB_WAIT-begun"
@@ -48,6 +60,7 @@ case "$*" in
 *"-m pytest"*) exit "${STUB_APP:-0}" ;;
 esac
 """
+)
 # The pretended python.exe for wine; under other names it plays the tools that launch.bat uses.
 STUB_C = r"""
 #include <direct.h>
@@ -115,7 +128,8 @@ int wmain(int argc, wchar_t **argv) {
     if (wcsstr(line, L"doctor.py|fits|")) return env(L"STUB_FITS", 1);
     if (wcsstr(line, L"doctor.py|card|")) return env(L"STUB_CARD", 0);
     if (wcsstr(line, L"disk_usage")) return env(L"STUB_ROOM", 0);
-    if (wcsstr(line, L"|pip|install|")) return env(L"STUB_PIP", 0);
+    const wchar_t *missing = _wgetenv(L"STUB_MISSING");
+    if (missing && wcsstr(line, L"|pip|install|")) return wcsstr(line, missing) != NULL;
     if (wcsstr(line, L"import torch")) return env(L"STUB_IMPORT", 0);
     if (wcsstr(line, L"blockskip|"))
         wprintf(L"<%ls><%ls>\n", _wgetenv(L"PYTHONPATH"), _wgetenv(L"PYTHONHOME") ? L"home" : L"");

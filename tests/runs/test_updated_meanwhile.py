@@ -61,7 +61,9 @@ def test_a_studio_of_before_the_update_starts_nothing(tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="links need rights there")
-@pytest.mark.parametrize("called", [".venv/bin/python", ".venv-next/bin/python", "{}/.venv/bin/python"])
+@pytest.mark.parametrize(
+    "called", [".venv/bin/python", ".venv-next/bin/python", "{}/.venv/bin/python"]
+)
 def test_what_runs_from_an_environment_is_found(tmp_path, called):
     python = tmp_path / called.format(tmp_path)
     python.parent.mkdir(parents=True)

@@ -1,7 +1,7 @@
 """launch.sh with a Python that only pretends: what it runs, in which order, what it says.
 
 Nothing is installed here. The pretended Python writes down how it was called; folders have the
-names that people really have. launch.bat is run in test_launch_windows.py.
+names that people really have. launch.bat is run in test_launch_bat.py.
 """
 
 import ast
