@@ -178,7 +178,8 @@ def _project() -> dict:
 
 
 def _system() -> list[Line]:
-    text = f"Python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} cores"
+    bits = 64 if sys.maxsize > 2**32 else 32
+    text = f"Python {platform.python_version()} of {bits} bits, {platform.platform()}, {os.cpu_count()} cores"
     fits = (3, 11) <= sys.version_info[:2] <= (3, 14) and sys.maxsize > 2**32
     return [Line("system", OK if fits else PROBLEM, text, "Install a 64-bit Python 3.11 to 3.14.")]
 

@@ -219,6 +219,12 @@ def windows_place(windows, tmp: Path, folder: str = f"{FOLDER}!") -> SimpleNames
         shutil.copy(windows.stub, bin_ / f"{name}.exe")
 
     def start(*words, **settings):
+        done = once(*words, **settings)
+        if done.returncode and not done.calls and not done.said:  # wine itself failed
+            done = once(*words, **settings)
+        return done
+
+    def once(*words, **settings):
         log.write_text("")
         own = {
             "STUB_LOG": f"Z:{log}",
@@ -235,7 +241,7 @@ def windows_place(windows, tmp: Path, folder: str = f"{FOLDER}!") -> SimpleNames
                 stdin=subprocess.DEVNULL,
                 stdout=said,
                 stderr=said,
-                timeout=120,
+                timeout=600,
             )
         done.calls = log.read_text(encoding="utf-8-sig").splitlines()
         done.said = path.read_text(encoding="utf-8", errors="replace")

@@ -3,6 +3,8 @@
 import contextlib
 import importlib.metadata
 import os
+import platform
+import re
 import shutil
 import socket
 import sys
@@ -72,12 +74,14 @@ def card(capability: float, works: bool, text: str) -> Seed:
     return seed
 
 
-def driver_updated(patch: pytest.MonkeyPatch, tmp: Path) -> list[Line]:
+def driver_updated(
+    patch: pytest.MonkeyPatch, tmp: Path, words: str = "Driver/library version mismatch"
+) -> list[Line]:
     class NVMLError(Exception):
         value = 18
 
     def mismatch() -> None:
-        raise NVMLError("Driver/library version mismatch")
+        raise NVMLError(words)
 
     nvml = ModuleType("pynvml")
     nvml.__dict__.update(NVMLError=NVMLError, nvmlInit=mismatch)
@@ -87,7 +91,7 @@ def driver_updated(patch: pytest.MonkeyPatch, tmp: Path) -> list[Line]:
 
 
 def card_without_driver(patch: pytest.MonkeyPatch, tmp: Path) -> list[Line]:
-    driver_updated(patch, tmp)
+    driver_updated(patch, tmp, "Driver Not Loaded")
     patch.setattr(sys.modules["pynvml"].NVMLError, "value", 9)
     for name, text in (("vendor", "0x10de\n"), ("class", "0x030000\n")):
         (tmp / "0000:01:00.0").mkdir(exist_ok=True)
@@ -157,6 +161,8 @@ def no_ssl(patch: pytest.MonkeyPatch, tmp: Path) -> list[Line]:
 def python(version: tuple[int, int], maxsize: int) -> Seed:
     def seed(patch: pytest.MonkeyPatch, tmp: Path) -> list[Line]:
         patch.setattr(doctor, "sys", SimpleNamespace(version_info=version, maxsize=maxsize))
+        patch.setattr(platform, "python_version", lambda: "{}.{}.0".format(*version))
+        patch.setattr(platform, "platform", lambda: "Windows-11")
         return doctor._system()
 
     return seed
@@ -227,7 +233,10 @@ FAULTS: dict[str, tuple[Seed, str | None, str, str]] = {
         *(driver_updated, "graphics card", "version mismatch"),
         "Restart the computer",
     ),
-    "a card without its driver": (card_without_driver, "graphics card", "", "install NVIDIA's"),
+    "a card without its driver": (
+        *(card_without_driver, "graphics card", "Not Loaded"),
+        "install NVIDIA's driver",
+    ),
     "no page file on Windows": (no_page_file, "page file", "0.0 GiB", "page file"),
     "a package that lacks, one of another version": (
         half_installed,
@@ -242,7 +251,7 @@ FAULTS: dict[str, tuple[Seed, str | None, str, str]] = {
     "a Python without ssl": (no_ssl, "environment", "ssl", "python.org"),
     "a Python too old": (python((3, 10), LARGE), "system", "", "64-bit Python 3.11 to 3.14"),
     "a Python too new": (python((3, 15), LARGE), "system", "", "64-bit Python 3.11 to 3.14"),
-    "a Python of 32 bits": (python((3, 12), 2**31 - 1), "system", "", "64-bit"),
+    "a Python of 32 bits": (python((3, 12), 2**31 - 1), "system", "32 bits", "64-bit"),
     "no space for models": (disk(1), "data folder", "1 GiB free", "Free some space"),
     "no space for an update": (disk(1, True), "launcher", "1.0 GiB", "Free some space"),
     "a data folder that may not be written": (
@@ -262,6 +271,7 @@ def found(name: str, patch: pytest.MonkeyPatch, tmp: Path) -> Line | None:
     """Seed a fault and return what doctor says of it, as its report shows it. Checks it; None if
     nothing is wrong, as must be."""
     seed, finding, text, remedy = FAULTS[name]
+    patch.setenv("BLOCKSKIP_DATA", str(tmp / "data"))
     lines = [line for line in seed(patch, tmp) if line.state != OK]
     if finding is None:
         assert not lines, lines
@@ -270,5 +280,9 @@ def found(name: str, patch: pytest.MonkeyPatch, tmp: Path) -> Line | None:
     assert text in line.text and remedy in line.remedy, line
     assert "secret" not in line.text
     return line._replace(
-        text=line.text.replace(str(tmp), "FOLDER"), remedy=line.remedy.replace(str(tmp), "FOLDER")
+        text=_without_place(line.text, tmp), remedy=_without_place(line.remedy, tmp)
     )
+
+
+def _without_place(text: str, tmp: Path) -> str:
+    return re.sub(r"127\.0\.0\.1:\d+", "proxy:8080", text.replace(str(tmp), "FOLDER"))

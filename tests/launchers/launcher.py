@@ -46,14 +46,15 @@ class Launcher:
     def works(self, *words: str, code: int = 0, **settings: str) -> subprocess.CompletedProcess:
         """Start it; the program must run."""
         done = self.start(*words, **settings)
-        assert done.returncode == code, done.said
+        assert done.returncode == code, (done.returncode, done.calls, done.said)
         assert is_program(done.calls[-1]), done.calls
         return done
 
     def last_words(self, said: str) -> str:
-        lines = [line.strip() for line in said.replace(str(self.home), "FOLDER").splitlines()]
-        lines = [line.replace("Z:FOLDER", "FOLDER") for line in lines if line]
-        return " ".join(lines[-2:])
+        """Return the sentences of the launcher itself that end what was said."""
+        start = "could not start." if self.is_bat else "BlockSkip Studio: "
+        own = said.rpartition(start)[2] if start in said else said.strip().splitlines()[-1]
+        return " ".join(own.replace(str(self.home), "FOLDER").split())
 
     def rename_python(self, name: str) -> None:
         old = self.bin / ("python.exe" if self.is_bat else "python3")

@@ -1,4 +1,5 @@
-"""assets/evidence/launchers.md: every scenario with both launchers, every seeded fault."""
+"""assets/evidence/updates.md: folders of other versions, every scenario with both launchers, every
+seeded fault."""
 
 import datetime
 import platform
@@ -14,23 +15,24 @@ from types import SimpleNamespace
 
 import pytest
 from helpers.launching import COMPILER, ROOT, wine
+from launchers import other_versions
 from launchers.doctor_faults import FAULTS, found
 from launchers.launcher import Launcher
 from launchers.scenarios import SCENARIOS, Untried
 
-PAGE = ROOT / "assets" / "evidence" / "launchers.md"
+PAGE = ROOT / "assets" / "evidence" / "updates.md"
 COMMAND = "./launch.sh test tests/launchers --page"
-INTRODUCTION = """# Launchers on other people's computers
+INTRODUCTION = """# Updates, and launchers on other people's computers
 
 {findings}
 
-The Python only pretends: it writes down how it is called, and what it is told to fail at fails. *Held*
+Of the launchers' scenarios, the Python only pretends: it writes down how it is called, and what it is told to fail at fails. *Held*
 means that the launcher ended with the right code, in words, and left the right environments behind.
 `launch.bat` ran under {wine}, never on Windows itself. {shellcheck}
 
 Made by `{command}` on {date}: {system}, Python {python}, {seconds:.0f} s.
 """
-MOST = 160  # characters of what is said
+MOST = 240  # characters of what is said
 
 
 def main() -> int:
@@ -45,10 +47,10 @@ def main() -> int:
             ready = stack.enter_context(wine(tmp / "windows"))
         scenarios = [_scenario(name, tmp, ready) for name in SCENARIOS]
         faults = [_fault(name, tmp) for name in FAULTS]
-    lost = sum("LOST" in cell for row in (*scenarios, *faults) for cell in row)
-    PAGE.write_text(
-        _page(scenarios, faults, time.monotonic() - began), encoding="utf-8", newline="\n"
-    )
+        versions = [tuple(map(_plain, row)) for row in other_versions.rows(tmp)]
+    lost = sum("LOST" in cell for row in (*scenarios, *faults, *versions) for cell in row)
+    page = _page(scenarios, faults, versions, time.monotonic() - began)
+    PAGE.write_text(page, encoding="utf-8", newline="\n")
     print(f"{PAGE}: {lost} did not hold")
     return int(lost > 0)
 
@@ -93,11 +95,16 @@ def _tried(scenario: Callable[[], str]) -> tuple[str, str]:
         return "LOST", ""
 
 
-def _page(scenarios: Sequence[tuple], faults: Sequence[tuple], seconds: float) -> str:
+def _page(
+    scenarios: Sequence[tuple], faults: Sequence[tuple], versions: Sequence[tuple], seconds: float
+) -> str:
     cells = [cell for row in scenarios for cell in row[1:3]]
     held, lost = cells.count("held"), cells.count("LOST")
     missed = sum(row[1] == "LOST" for row in faults)
+    wrong = sum(any("LOST" in cell for cell in row) for row in versions)
     findings = [
+        f"Of {len(versions)} folders opened by another version, {wrong} lost something: each was "
+        "listed, and each was exported and resumed or refused in words, with nothing changed.",
         f"Of {held + lost} scenarios of a launcher, {held} held and {lost} did not; {len(cells) - held - lost} were not tried.",
         f"`doctor` named {len(faults) - missed} of {len(faults)} seeded faults rightly, with the remedy.",
     ]
@@ -112,8 +119,14 @@ def _page(scenarios: Sequence[tuple], faults: Sequence[tuple], seconds: float) -
         seconds=seconds,
     )
     shown = _table(("scenario", "launch.sh", "launch.bat", "what is said"), scenarios)
+    opened = _table(other_versions.HEAD, versions)
     named = _table(("fault", "state", "finding", "remedy"), faults)
-    return f"{head}\n## Scenarios\n\n{shown}\n\n## Faults that `doctor` finds\n\n{named}\n"
+    parts = {
+        "Folders of other versions": opened,
+        "Launchers": shown,
+        "Faults that `doctor` finds": named,
+    }
+    return head + "".join(f"\n## {title}\n\n{table}\n" for title, table in parts.items())
 
 
 def _shellcheck() -> str:

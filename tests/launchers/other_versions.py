@@ -1,0 +1,130 @@
+"""Folders of other versions: of earlier ones with this program, and of this one with earlier ones.
+
+Earlier programs are taken from the repository's history; without it they are not tried.
+"""
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from helpers.launching import ROOT
+from safetensors.torch import load_file
+
+from blockskip.core.paths import ASSETS
+
+DATA = ROOT / "tests" / "runs" / "data"
+PHOTOS = ASSETS / "demo-photos" / "violet-cat"
+EARLIER = ("0e42927", "7a671aa", "81ce3b6", "ce7baf9", "340d36e")  # the last is the last milestone
+HEAD = ("folder of", "opened by", "listed", "exported", "resumed", "changed otherwise")
+TRAIN = (
+    "train --demo --out today --steps 8 --skip 6,5 --rank 1 --targets attention --preview-every 4"
+)
+
+
+def rows(tmp: Path) -> Iterator[tuple[str, ...]]:
+    """Yield the rows of the table."""
+    for version in sorted(path.name for path in DATA.iterdir()):
+        data = tmp / f"of-{version}"
+        shutil.copytree(DATA / version / "paused", data / "runs" / "paused")
+        photos = data / "runs" / "paused" / "photos"
+        photos.mkdir()
+        for k, photo in enumerate(sorted(PHOTOS.glob("*.jpg"))[:2]):
+            shutil.copyfile(photo, photos / f"{k:03d}-{photo.name}")
+        expected = DATA / version / "paused-finished.safetensors"
+        yield version, "today's", *_opened(ROOT, data, "paused", expected)
+    today = tmp / "today"
+    _run(ROOT, today, TRAIN.split())
+    for version in reversed(EARLIER):
+        data = tmp / f"with-{version}"
+        shutil.copytree(today, data)
+        with _program(version, tmp / version) as program:
+            if program is None:
+                yield "today", version, *["not tried: no history here"] * 4
+            else:
+                yield "today", version, *_opened(program, data, "today", None)
+
+
+def _opened(program: Path, data: Path, name: str, expected: Path | None) -> tuple[str, ...]:
+    """Return what a program does with a run: lists, exports and resumes it, and changes of it.
+    expected: the LoRA that it must end with."""
+    folder = data / "runs" / name
+    before = _contents(folder)
+    listed = _run(program, data, ["runs", "list"])
+    state = next((x["state"] for x in listed.get("runs", []) if x["run"] == name), "")
+    exported = _run(program, data, ["export", name])
+    steps = ["--steps", "10"] if expected is None else []
+    resumed = _run(program, data, ["resume", name, *steps])
+    words = "to its end" if "error" not in resumed else _error(resumed)
+    if expected is not None and "error" not in resumed:
+        words = _same(expected, max((folder / "adapters").glob("*.safetensors")))
+    kept = {k: v for k, v in before.items() if k.startswith(("photos", "previews", "adapters"))}
+    changed = [path for path, content in kept.items() if _contents(folder).get(path) != content]
+    if "error" in resumed:
+        changed = [
+            k for k, v in before.items() if _contents(folder).get(k) != v and "exports" not in k
+        ]
+    return (
+        state or f"LOST: {_error(listed)}",
+        "yes" if "error" not in exported else _error(exported),
+        words,
+        f"LOST: {', '.join(changed)}" if changed else "nothing",
+    )
+
+
+def _same(expected: Path, found: Path) -> str:
+    one, other = load_file(expected), load_file(found)
+    if one.keys() != other.keys():
+        return "LOST: other tensors"
+    if all(torch.equal(one[key], other[key]) for key in one):
+        return "to the same bytes"
+    flat = [torch.cat([lora[key].flatten() for key in sorted(lora)]) for lora in (one, other)]
+    cosine = torch.cosine_similarity(*flat, dim=0).item()
+    return (
+        f"to a LoRA as close as cosine {cosine:.6f}" if cosine > 0.9999 else f"LOST: {cosine:.4f}"
+    )
+
+
+def _contents(folder: Path) -> dict[str, bytes]:
+    files = [path for path in folder.rglob("*") if path.is_file()]
+    return {path.relative_to(folder).as_posix(): _content(path) for path in files}
+
+
+def _content(path: Path) -> bytes:
+    """Return what is in a file, without the header of a LoRA: it may be written anew with
+    checksums."""
+    if path.parent.name != "adapters":
+        return path.read_bytes()
+    lora = load_file(path)
+    return b"".join(lora[key].numpy().tobytes() for key in sorted(lora))
+
+
+def _run(program: Path, data: Path, words: list[str]) -> dict:
+    """Return what a command printed as JSON."""
+    environment = {"PYTHONPATH": str(program), "PYTHONSAFEPATH": "1", "PYTHONUTF8": "1"}
+    environment |= {"BLOCKSKIP_DATA": str(data), "HOME": str(data), "PATH": "/usr/bin:/bin"}
+    command = [sys.executable, "-m", "blockskip", *words, "--json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=600)
+    try:
+        return json.loads(done.stdout.splitlines()[-1])
+    except (IndexError, ValueError):
+        return {"error": f"LOST: {done.stderr[-200:]}"}
+
+
+def _error(answer: dict) -> str:
+    return f"{answer.get('error', '')} {answer.get('remedy', '')}".strip()
+
+
+@contextmanager
+def _program(commit: str, folder: Path) -> Iterator[Path | None]:
+    """Context manager with the program as it was at a commit; None without that history."""
+    git = ["git", "-C", str(ROOT), "worktree"]
+    added = subprocess.run([*git, "add", "--detach", folder, commit], capture_output=True)
+    try:
+        yield folder if added.returncode == 0 else None
+    finally:
+        subprocess.run([*git, "remove", "--force", folder], capture_output=True)
