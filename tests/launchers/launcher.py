@@ -10,7 +10,7 @@ from helpers.launching import FOLDER, shell_place, windows_place
 
 class Launcher:
     """A launcher in a new folder. windows: wine and its pretended programs, None for launch.sh.
-    thorough: kill launch.bat at each step, not at some."""
+    thorough: kill it at each step, not at some."""
 
     def __init__(
         self, tmp: Path, windows: SimpleNamespace | None = None, thorough: bool = False

@@ -220,7 +220,7 @@ def killed_at_each_step(one: Launcher) -> str:
 
 
 def _killed(one: Launcher, update: bool) -> int:
-    steps = range(1, 200, 1 if one.thorough or not one.is_bat else 4)
+    steps = range(1, 200, 1 if one.thorough else 4)
     for tried, step in enumerate(steps):
         one.renew()
         settings = {"STUB_KILL": str(step)}

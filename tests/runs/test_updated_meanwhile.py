@@ -1,9 +1,13 @@
 """An update replaces the program's files while a training runs: it ends as it began."""
 
+import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import sysconfig
+import venv
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,6 +21,7 @@ from blockskip.core.paths import ASSETS, ROOT
 from blockskip.core.settings import Settings
 from blockskip.runs.run import Run, create_run
 
+PHOTOS = ASSETS / "demo-photos" / "violet-cat"
 SETTINGS = Settings.of(
     **dict(steps=6, rank=1, front=6, back=5, window_steps=3, batch=2, checkpoint_every=2),
     **dict(s_min_px=32, s_max_px=64, text_tokens=22, device="cpu", threads=1),
@@ -24,26 +29,53 @@ SETTINGS = Settings.of(
 )
 
 
-@pytest.mark.skipif(os.name == "nt", reason="links to the shipped models need rights there")
-def test_a_training_reads_nothing_of_the_program_that_replaced_it(tmp_path):
+NEXT_VERSION = """
+import sys
+if not sys.prefix.endswith(".venv-next"):
+    raise SystemExit("a file of the next version")
+"""
+
+
+@pytest.mark.skipif(os.name == "nt", reason="launch.sh is for Linux and macOS")
+def test_an_update_during_a_training_lets_it_end_as_it_began(tmp_path):
+    """It reads no file of the program that replaced it, and its environment stays where it is; the
+    new program runs beside it. Then the new environment takes its place."""
     home = tmp_path / "home"
     for name in ("blockskip", "presets"):
         shutil.copytree(ROOT / name, home / name)
     (home / "assets").symlink_to(ASSETS)
-    shutil.copy(ROOT / "pyproject.toml", home)
-    photos = sorted((ASSETS / "demo-photos" / "violet-cat").glob("*.jpg"))[:2]
-    run = create_run(SETTINGS, photos, str(tmp_path / "run"))
-    environment = processes.child_environment() | {"PYTHONPATH": str(home)}
-    command = [sys.executable, "-m", "blockskip.runs.worker_entry", str(run.folder)]
-    worker = subprocess.Popen(command, cwd=home, env=environment)
+    for name in ("pyproject.toml", "launch.sh"):
+        shutil.copy(ROOT / name, home)
+    old, new = environment(home, ".venv"), environment(home, ".venv-next")
+    run = create_run(SETTINGS, sorted(PHOTOS.glob("*.jpg"))[:2], "run")
+    variables = processes.child_environment() | {"PYTHONPATH": str(home)}
+    words = [old / "bin" / "python", "-m", "blockskip.runs.worker_entry", run.folder]
+    worker = subprocess.Popen(words, cwd=home, env=variables)
     wait_for_a_step(run, worker)
+    worker.send_signal(signal.SIGSTOP)  # it must not end before the launcher looks
     for path in home.glob("blockskip/**/*.py"):
-        path.write_text("raise SystemExit('of the next version')", encoding="utf-8")
+        path.write_text(path.read_text(encoding="utf-8") + NEXT_VERSION, encoding="utf-8")
     shutil.rmtree(home / "presets")
-    assert worker.wait(timeout=120) == 0
+    shutil.copytree(ROOT / "presets", home / "presets")
+    answer = subprocess.check_output([home / "launch.sh", "runs", "list", "--json"], text=True)
+    assert json.loads(answer)["runs"][0]["state"] == "running" and new.exists()
+    worker.send_signal(signal.SIGCONT)
+    assert worker.wait(timeout=300) == 0
     assert run.state() == "done"
     notes = [event for event in run.events()[0] if isinstance(event, events.Note)]
     assert not [note.text for note in notes if note.level == "warning"]
+    subprocess.run([home / "launch.sh", "rollback"], check=True, stderr=subprocess.DEVNULL)
+    assert not new.exists() and (home / ".venv-previous").exists()
+
+
+def environment(home: Path, name: str) -> Path:
+    """Make an environment that has this one's packages."""
+    folder = home / name
+    venv.create(folder, with_pip=False, symlinks=True)
+    (site,) = folder.glob("lib/python3*/site-packages")
+    (site / "these.pth").write_text(sysconfig.get_path("purelib") + "\n", encoding="utf-8")
+    shutil.copy(home / "pyproject.toml", folder)
+    return folder
 
 
 def wait_for_a_step(run: Run, worker: subprocess.Popen) -> None:
