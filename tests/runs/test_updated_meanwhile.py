@@ -52,14 +52,18 @@ def test_an_update_during_a_training_lets_it_end_as_it_began(tmp_path):
     words = [old / "bin" / "python", "-m", "blockskip.runs.worker_entry", run.folder]
     worker = subprocess.Popen(words, cwd=home, env=variables)
     wait_for_a_step(run, worker)
-    worker.send_signal(signal.SIGSTOP)  # it must not end before the launcher looks
-    for path in home.glob("blockskip/**/*.py"):
-        path.write_text(path.read_text(encoding="utf-8") + NEXT_VERSION, encoding="utf-8")
-    shutil.rmtree(home / "presets")
-    shutil.copytree(ROOT / "presets", home / "presets")
-    answer = subprocess.check_output([home / "launch.sh", "runs", "list", "--json"], text=True)
-    assert json.loads(answer)["runs"][0]["state"] == "running" and new.exists()
-    worker.send_signal(signal.SIGCONT)
+    try:
+        worker.send_signal(signal.SIGSTOP)  # it must not end before the launcher looks
+        for path in home.glob("blockskip/**/*.py"):
+            path.write_text(path.read_text(encoding="utf-8") + NEXT_VERSION, encoding="utf-8")
+        shutil.rmtree(home / "presets")
+        shutil.copytree(ROOT / "presets", home / "presets")
+        answer = subprocess.check_output([home / "launch.sh", "runs", "list", "--json"], text=True)
+        assert json.loads(answer)["runs"][0]["state"] == "running" and new.exists()
+        worker.send_signal(signal.SIGCONT)
+    except BaseException:
+        worker.kill()
+        raise
     assert worker.wait(timeout=300) == 0
     assert run.state() == "done"
     notes = [event for event in run.events()[0] if isinstance(event, events.Note)]
