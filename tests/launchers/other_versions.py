@@ -7,8 +7,9 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -26,27 +27,37 @@ TRAIN = (
 )
 
 
-def rows(tmp: Path) -> Iterator[tuple[str, ...]]:
-    """Yield the rows of the table."""
-    for version in sorted(path.name for path in DATA.iterdir()):
-        data = tmp / f"of-{version}"
-        shutil.copytree(DATA / version / "paused", data / "runs" / "paused")
-        photos = data / "runs" / "paused" / "photos"
-        photos.mkdir()
-        for k, photo in enumerate(sorted(PHOTOS.glob("*.jpg"))[:2]):
-            shutil.copyfile(photo, photos / f"{k:03d}-{photo.name}")
-        expected = DATA / version / "paused-finished.safetensors"
-        yield version, "today's", *_opened(ROOT, data, "paused", expected)
-    today = tmp / "today"
-    _run(ROOT, today, TRAIN.split())
-    for version in reversed(EARLIER):
-        data = tmp / f"with-{version}"
-        shutil.copytree(today, data)
-        with _program(version, tmp / version) as program:
-            if program is None:
-                yield "today", version, *["not tried: no history here"] * 4
-            else:
-                yield "today", version, *_opened(program, data, "today", None)
+Row = tuple[str, ...]
+
+
+def rows(tmp: Path) -> dict[str, Callable[[], Row]]:
+    """Return what makes each row of the table."""
+    earlier = {f"of {version}": partial(_of_earlier, version, tmp) for version in EARLIER}
+    return earlier | {f"with {x}": partial(_with_earlier, x, tmp) for x in reversed(EARLIER)}
+
+
+def _of_earlier(version: str, tmp: Path) -> Row:
+    """A folder of an earlier version, opened by this one."""
+    data = tmp / f"of-{version}"
+    shutil.copytree(DATA / version / "paused", data / "runs" / "paused")
+    photos = data / "runs" / "paused" / "photos"
+    photos.mkdir()
+    for k, photo in enumerate(sorted(PHOTOS.glob("*.jpg"))[:2]):
+        shutil.copyfile(photo, photos / f"{k:03d}-{photo.name}")
+    expected = DATA / version / "paused-finished.safetensors"
+    return version, "today's", *_opened(ROOT, data, "paused", expected)
+
+
+def _with_earlier(version: str, tmp: Path) -> Row:
+    """A folder of this version, opened by an earlier one."""
+    today, data = tmp / "today", tmp / f"with-{version}"
+    if not today.exists():
+        _run(ROOT, today, TRAIN.split())
+    shutil.copytree(today, data)
+    with _program(version, tmp / version) as program:
+        if program is None:
+            return "today's", version, *["not tried: no history here"] * 4
+        return "today's", version, *_opened(program, data, "today", None)
 
 
 def _opened(program: Path, data: Path, name: str, expected: Path | None) -> tuple[str, ...]:

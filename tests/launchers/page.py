@@ -6,10 +6,10 @@ import platform
 import shutil
 import subprocess
 import tempfile
-import time
 import traceback
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -20,7 +20,10 @@ from launchers.doctor_faults import FAULTS, found
 from launchers.launcher import Launcher
 from launchers.scenarios import SCENARIOS, Untried
 
+from blockskip.lab.measuring import json_lines
+
 PAGE = ROOT / "assets" / "evidence" / "updates.md"
+KEPT = Path(tempfile.gettempdir()) / "blockskip-updates.jsonl"
 COMMAND = "./launch.sh test tests/launchers --page"
 INTRODUCTION = """# Updates, and launchers on other people's computers
 
@@ -30,14 +33,13 @@ Of the launchers' scenarios, the Python only pretends: it writes down how it is 
 means that the launcher ended with the right code, in words, and left the right environments behind.
 `launch.bat` ran under {wine}, never on Windows itself. {shellcheck}
 
-Made by `{command}` on {date}: {system}, Python {python}, {seconds:.0f} s.
+Made by `{command}` on {date}: {system}, Python {python}.
 """
-MOST = 240  # characters of what is said
+MOST = 400  # characters of what is said
 
 
 def main() -> int:
-    """Try all and write the page. Returns 0 if all held."""
-    began = time.monotonic()
+    """Try all and write the page; stopped, it goes on where it was. Returns 0 if all held."""
     with ExitStack() as stack:
         tmp = Path(stack.enter_context(tempfile.TemporaryDirectory()))
         tmp.chmod(0o755)
@@ -45,14 +47,25 @@ def main() -> int:
         if shutil.which("wine") and shutil.which(COMPILER):
             (tmp / "windows").mkdir()
             ready = stack.enter_context(wine(tmp / "windows"))
-        scenarios = [_scenario(name, tmp, ready) for name in SCENARIOS]
         faults = [_fault(name, tmp) for name in FAULTS]
-        versions = [tuple(map(_plain, row)) for row in other_versions.rows(tmp)]
+        scenarios = [_kept(name, partial(_scenario, name, tmp, ready)) for name in SCENARIOS]
+        versions = [_kept(name, make) for name, make in other_versions.rows(tmp).items()]
     lost = sum("LOST" in cell for row in (*scenarios, *faults, *versions) for cell in row)
-    page = _page(scenarios, faults, versions, time.monotonic() - began)
-    PAGE.write_text(page, encoding="utf-8", newline="\n")
+    PAGE.write_text(_page(scenarios, faults, versions), encoding="utf-8", newline="\n")
+    KEPT.unlink(missing_ok=True)
     print(f"{PAGE}: {lost} did not hold")
     return int(lost > 0)
+
+
+def _kept(name: str, make: Callable[[], tuple[str, ...]]) -> tuple[str, ...]:
+    """Return a row, made now or before this program was stopped."""
+    for line in json_lines.read_lines(KEPT):
+        if line["name"] == name:
+            return tuple(line["row"])
+    row = tuple(map(_plain, make()))
+    json_lines.append_line(KEPT, {"name": name, "row": row})
+    print(*row, sep=" | ", flush=True)
+    return row
 
 
 def _scenario(name: str, tmp: Path, ready: SimpleNamespace | None) -> tuple[str, ...]:
@@ -61,9 +74,8 @@ def _scenario(name: str, tmp: Path, ready: SimpleNamespace | None) -> tuple[str,
     bat = ("not tried: no wine here", "")
     if ready is not None:
         bat = _tried(lambda: SCENARIOS[name](_launcher(tmp / f"bat-{number}", ready)))
-    print(name, shell, bat, sep=" | ", flush=True)
     said = dict.fromkeys(text for text in (shell[1], bat[1]) if text)
-    return name, shell[0], bat[0], "<br>".join(said)
+    return name, shell[0], bat[0], " / ".join(said)
 
 
 def _launcher(tmp: Path, ready: SimpleNamespace | None) -> Launcher:
@@ -95,9 +107,7 @@ def _tried(scenario: Callable[[], str]) -> tuple[str, str]:
         return "LOST", ""
 
 
-def _page(
-    scenarios: Sequence[tuple], faults: Sequence[tuple], versions: Sequence[tuple], seconds: float
-) -> str:
+def _page(scenarios: Sequence[tuple], faults: Sequence[tuple], versions: Sequence[tuple]) -> str:
     cells = [cell for row in scenarios for cell in row[1:3]]
     held, lost = cells.count("held"), cells.count("LOST")
     missed = sum(row[1] == "LOST" for row in faults)
@@ -116,7 +126,6 @@ def _page(
         date=datetime.date.today(),
         system=platform.system(),
         python=platform.python_version(),
-        seconds=seconds,
     )
     shown = _table(("scenario", "launch.sh", "launch.bat", "what is said"), scenarios)
     opened = _table(other_versions.HEAD, versions)
@@ -146,8 +155,10 @@ def _version(*command: str) -> str:
 def _plain(text: str) -> str:
     """Return a text that a Markdown table can show."""
     text = "".join(sign if sign.isprintable() else " " for sign in text)
-    for sign, other in {"|": "/", "<": "‹", ">": "›", "`": "'"}.items():
+    for sign, other in {"|": "/", "<": "‹", ">": "›"}.items():
         text = text.replace(sign, other)
+    if text.count("`") % 2:
+        text = text.replace("`", "'")
     return text if len(text) <= MOST else text[: MOST - 1] + "…"
 
 
