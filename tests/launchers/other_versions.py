@@ -21,7 +21,8 @@ from blockskip.core.paths import ASSETS
 DATA = ROOT / "tests" / "runs" / "data"
 PHOTOS = ASSETS / "demo-photos" / "violet-cat"
 EARLIER = ("0e42927", "7a671aa", "81ce3b6", "ce7baf9", "340d36e")  # the last is the last milestone
-HEAD = ("folder of", "opened by", "listed", "exported", "resumed", "changed otherwise")
+MADE = ("photos", "previews", "adapters")
+HEAD = ("folder of", "opened by", "listed", "exported", "resumed", "lost")
 TRAIN = (
     "train --demo --out today --steps 8 --skip 6,5 --rank 1 --targets attention --preview-every 4"
 )
@@ -73,12 +74,11 @@ def _opened(program: Path, data: Path, name: str, expected: Path | None) -> tupl
     words = "to its end" if "error" not in resumed else _error(resumed)
     if expected is not None and "error" not in resumed:
         words = _same(expected, max((folder / "adapters").glob("*.safetensors")))
-    kept = {k: v for k, v in before.items() if k.startswith(("photos", "previews", "adapters"))}
+    made = MADE if "error" not in resumed else (*MADE, "checkpoints")
+    kept = {path: content for path, content in before.items() if path.startswith(made)}
     changed = [path for path, content in kept.items() if _contents(folder).get(path) != content]
-    if "error" in resumed:
-        changed = [
-            k for k, v in before.items() if _contents(folder).get(k) != v and "exports" not in k
-        ]
+    if "error" in resumed and "error" in _run(ROOT, data, ["resume", name, *steps]):
+        changed.append("today's program no longer resumes it")
     return (
         state or f"LOST: {_error(listed)}",
         "yes" if "error" not in exported else _error(exported),

@@ -7,6 +7,7 @@ raises the file's `format` (core/formats.py), and this version says so and leave
 
 import json
 import shutil
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -97,5 +98,8 @@ def test_a_setting_of_a_later_version_is_named(run):
     info = run.info()
     info["settings"]["plan"][KEY] = 1
     (run.folder / "run.toml").write_text(tomli_w.dumps(info), encoding="utf-8")
-    with pytest.raises(UserError, match=f"{KEY}.*another version; update"):
-        run.settings()
+    before = {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()}
+    for use in (run.settings, run.start, partial(run.resume_until, 20)):
+        with pytest.raises(UserError, match=f"{KEY}.*another version; update"):
+            use()
+    assert {path: path.read_bytes() for path in run.folder.rglob("*") if path.is_file()} == before
