@@ -18,7 +18,7 @@ from urllib.parse import SplitResult, unquote, urlsplit
 
 from blockskip.cli.finding import GIB, OK, PROBLEM, WARNING, Line
 
-HOSTS = ("huggingface.co", "pypi.org", "files.pythonhosted.org", "download.pytorch.org")
+HOSTS = ("huggingface.co", "download.pytorch.org")
 LAUNCHERS = "launch.sh, or launch.bat on Windows"
 AGAIN = "Delete the folder .venv and start again; your models and runs are kept."
 OWN_PYTHON = (
@@ -139,7 +139,7 @@ def proxy(seconds: float = 5.0) -> list[Line]:
     if not blocked:
         return [Line("proxy", OK, f"{shown} lets downloads through")]
     text = f"{shown} lets nothing be fetched from {', '.join(blocked)}"
-    remedy = f"Ask who runs it to allow {', '.join(HOSTS)}; with 407, put name and password into HTTPS_PROXY."
+    remedy = f"Ask who runs it to allow {' and '.join(HOSTS)}, and what pip fetches from; with 407, put name and password into HTTPS_PROXY."
     return [Line("proxy", PROBLEM, text, remedy)]
 
 
