@@ -20,6 +20,8 @@ title BlockSkip Studio
 set "HERE=%~dp0"
 set "ENV=%HERE%.venv"
 set "NEW=%HERE%.venv-new"
+set "NEXT=%HERE%.venv-next"
+set "MOVED=%HERE%.venv-moved"
 set "OLD=%HERE%.venv-previous"
 set "UV=%HERE%.venv-uv"
 set "UV_VERSION=0.13.8"
@@ -47,12 +49,15 @@ set "WHY=Its folder has a ; in its name. Rename that folder: Python cannot work 
 if not "%HERE:;=%"=="%HERE%" goto failed
 if /i "%~1"=="rollback" goto rollback
 
+if exist "%NEXT%" goto ensure
 call :ready
 if "%errorlevel%"=="0" goto start
+:ensure
 rem Whoever holds the file open is the one who builds; the system lets go of it even after a crash.
 set "WHY=Another window is making the environment just now: wait for it. If there is none, this folder may not be written to: move it to your documents."
 (call :build) 9>"%HERE%.venv-lock"
 if defined WHY goto failed
+if exist "%NEXT%" set "ENV=%NEXT%"
 
 :start
 set "P=%ENV%\Scripts\python.exe"
@@ -98,21 +103,26 @@ if not "%errorlevel%"=="0" set "WHY=The test tools could not be installed. The l
 exit /b 0
 
 :rollback
-set "WHY=There is no earlier environment to go back to. Delete the folder .venv and start again for a fresh one."
-if not exist "%OLD%\Scripts\python.exe" goto failed
-set "WHY=The environment is in use. Close every window of BlockSkip Studio and try again."
-if exist "%NEW%" rmdir /s /q "%NEW%"
-if not exist "%ENV%" goto put_back
-move "%ENV%" "%NEW%" >nul
-if exist "%ENV%" goto failed
-:put_back
-move "%OLD%" "%ENV%" >nul
-if exist "%OLD%" goto failed
-if exist "%NEW%" move "%NEW%" "%OLD%" >nul
-rem so it stays until the next update wants other packages
-copy /y "%HERE%pyproject.toml" "%ENV%\pyproject.toml" >nul
+set "WHY=Another window is making the environment just now: wait for it."
+(call :go_back) 9>"%HERE%.venv-lock"
+if defined WHY goto failed
 echo The earlier environment is back; the same command again undoes this.
 echo It suits the program's earlier files: where a package is missing now, go back to those as well.
+exit /b 0
+
+:go_back
+call :settle
+set "WHY=There is no earlier environment to go back to. Delete the folder .venv and start again for a fresh one."
+if not exist "%OLD%\Scripts\python.exe" exit /b 1
+set "WHY=A training or an open studio uses the environment. Start again when it has ended."
+call :in_use
+if "%errorlevel%"=="0" exit /b 1
+rem so it stays until the next update wants other packages
+copy /y "%HERE%pyproject.toml" "%OLD%\pyproject.toml" >nul
+move "%OLD%" "%NEXT%" >nul
+if exist "%OLD%" exit /b 1
+set "WHY="
+call :settle
 exit /b 0
 
 :failed
@@ -150,11 +160,57 @@ if exist "%ENV%\torch-build" set /p BUILD=<"%ENV%\torch-build"
 exit /b 0
 
 
-rem Makes .venv-new and puts it in the place of .venv when it works; WHY is empty when all went well.
+rem Makes .venv-next where .venv is not right; WHY is empty when all went well.
 :build
+call :settle
+if exist "%NEXT%" set "ENV=%NEXT%"
+call :ready
+if not "%errorlevel%"=="0" goto build_new
+set "WHY="
+exit /b 0
+:build_new
 call :make
 if exist "%NEW%" rmdir /s /q "%NEW%"
+if not defined WHY call :settle
 exit /b 0
+
+rem Programs that run from an environment read files of it at any time, so that it must stay as it is.
+rem Then .venv-next is used where it lies, and takes the place of .venv at a later start. The old one
+rem stays for a rollback.
+:settle
+if not exist "%NEXT%\Scripts\python.exe" goto no_next
+if exist "%MOVED%" goto moved
+call :in_use
+if "%errorlevel%"=="0" goto beside
+if not exist "%HERE%.venv\Scripts\python.exe" goto no_old
+move "%HERE%.venv" "%MOVED%" >nul 2>nul
+if exist "%HERE%.venv" goto beside
+:moved
+if exist "%OLD%" rmdir /s /q "%OLD%"
+move "%MOVED%" "%OLD%" >nul
+:no_old
+if exist "%HERE%.venv" rmdir /s /q "%HERE%.venv"
+rem virus scanners hold new files for a while: try again for some seconds
+for %%i in (1 2 3 4 5 6 7 8) do if exist "%NEXT%" call :put_in_place
+exit /b 0
+:no_next
+if exist "%NEXT%" rmdir /s /q "%NEXT%"
+exit /b 0
+:beside
+echo What runs just now goes on with the environment of before the update.
+exit /b 0
+
+:put_in_place
+move "%NEXT%" "%HERE%.venv" >nul 2>nul
+if exist "%NEXT%" ping -n 2 127.0.0.1 >nul
+exit /b 0
+
+:in_use
+set "P=%NEXT%\Scripts\python.exe"
+if not exist "%P%" set "P=%HERE%.venv\Scripts\python.exe"
+if not exist "%P%" exit /b 1
+"%P%" -I "%HERE%blockskip\cli\in_use.py" >nul 2>nul
+exit /b %errorlevel%
 
 :make
 echo BlockSkip Studio: making its Python environment.
@@ -213,23 +269,20 @@ if not "%errorlevel%"=="0" exit /b 1
 
 if defined BUILD >"%NEW%\torch-build" echo %BUILD%
 copy /y "%HERE%pyproject.toml" "%NEW%\pyproject.toml" >nul
+rem only a whole environment that works gets this name
+if not exist "%NEXT%" goto name_it
+set "WHY=Trainings use the environments of two earlier versions. Start again when one has ended."
+call :in_use
+if "%errorlevel%"=="0" exit /b 1
+rmdir /s /q "%NEXT%"
+:name_it
 set "WHY=The new environment could not be put in its place. Close every window of BlockSkip Studio and start again."
-if not exist "%ENV%\Scripts\python.exe" goto no_old
-if exist "%ENV%-moved" rmdir /s /q "%ENV%-moved"
-move "%ENV%" "%ENV%-moved" >nul
-if exist "%ENV%" exit /b 1
-if exist "%OLD%" rmdir /s /q "%OLD%"
-move "%ENV%-moved" "%OLD%" >nul
-:no_old
-if exist "%ENV%" rmdir /s /q "%ENV%"
-rem virus scanners hold new files for a while: try again for some seconds
-for %%i in (1 2 3 4 5 6 7 8) do if exist "%NEW%" call :put_in_place
+for %%i in (1 2 3 4 5 6 7 8) do if exist "%NEW%" call :finish
 if not exist "%NEW%" set "WHY="
-if defined WHY if exist "%OLD%" move "%OLD%" "%ENV%" >nul
 exit /b 0
 
-:put_in_place
-move "%NEW%" "%ENV%" >nul 2>nul
+:finish
+move "%NEW%" "%NEXT%" >nul 2>nul
 if exist "%NEW%" ping -n 2 127.0.0.1 >nul
 exit /b 0
 

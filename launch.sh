@@ -18,8 +18,8 @@ fail() {
 }
 
 home=$(CDPATH='' cd -- "$(dirname -- "$(readlink -f -- "$0" 2>/dev/null || printf '%s' "$0")")" && pwd -P)
-env=$home/.venv new=$home/.venv-new previous=$home/.venv-previous lock=$home/.venv-lock
-py=$env/bin/python
+env=$home/.venv new=$home/.venv-new next=$home/.venv-next previous=$home/.venv-previous
+lock=$home/.venv-lock py=$env/bin/python
 
 # Other people's settings lead packages to wrong places, or bring wrong ones in.
 unset PYTHONHOME PYTHONPATH PYTHONSTARTUP PYTHONWARNINGS PYTHONOPTIMIZE PYTHONINSPECT PIP_TARGET PIP_PREFIX
@@ -131,8 +131,7 @@ build() {
     install_pins || fail "its packages could not be installed." "$network"
     "$py" -I -c 'import logging; logging.disable(); import torch, diffusers, transformers, peft, gradio, PIL' ||
         fail "the new environment does not work." "What was here before is untouched; the lines above say why."
-    swap
-    py=$env/bin/python
+    finish
 }
 
 check_room() {
@@ -143,19 +142,46 @@ check_room() {
         fail "only $free GB are free on this disk, $need are needed." "Free some space, then start again."
 }
 
-# Only an environment that works takes the old one's place, and the old one stays for a rollback.
-swap() {
+# Only an environment that works becomes .venv-next, at once and whole. Killed before, it is made again.
+finish() {
     printf '%s' "$build" >"$new/torch-build"
     cp "$home/pyproject.toml" "$new/" || fail "the disk is full." "Free some space, then start again."
-    if [ -x "$env/bin/python" ]; then
-        rm -rf "$previous" && mv "$env" "$previous"
+    if [ -e "$next" ]; then
+        if in_use; then
+            fail "trainings use the environments of two earlier versions." "Start again when one has ended."
+        fi
+        rm -rf "$next"
+    fi
+    mv "$new" "$next" || fail "the new environment could not be put in its place, $next" "Start again."
+    settle
+}
+
+# Programs that run from an environment read files of it at any time, so that it must stay as it is.
+# Then .venv-next is used where it lies, and takes the place of .venv at a later start. The old one
+# stays for a rollback.
+settle() {
+    use "$home/.venv"
+    if [ ! -x "$next/bin/python" ]; then
+        rm -rf "$next"
+        return
+    fi
+    if in_use; then
+        say "BlockSkip Studio: what runs just now goes on with the environment of before the update."
+        use "$next"
+        return
+    fi
+    if [ -x "$py" ]; then
+        rm -rf "$previous" && mv "$env" "$previous" || :
     else
         rm -rf "$env"
     fi
-    if [ -e "$env" ] || ! mv "$new" "$env"; then
-        fail "the new environment could not be put in its place, $env" "Close BlockSkip Studio, start again."
-    fi
+    if [ -e "$env" ] || ! mv "$next" "$env"; then use "$next"; fi
 }
+in_use() {
+    if [ -x "$next/bin/python" ]; then asked=$next; else asked=$home/.venv; fi
+    "$asked/bin/python" -I "$home/blockskip/cli/in_use.py" 2>/dev/null
+}
+use() { env=$1 py=$1/bin/python; }
 
 # The stamp is a copy of the pyproject.toml that .venv was made for: comparing it starts no Python.
 ready() { [ -x "$py" ] && cmp -s "$home/pyproject.toml" "$env/pyproject.toml" && right_torch; }
@@ -163,14 +189,24 @@ right_torch() { [ -z "${BLOCKSKIP_TORCH:-}" ] || [ "$BLOCKSKIP_TORCH" = "$(chose
 chosen_torch() { cat "$env/torch-build" 2>/dev/null || :; }
 
 ensure() {
+    if [ ! -e "$next" ] && fits; then return; fi
+    begin
+    settle
+    fits || build
+    rm -rf "$lock"
+    trap - EXIT INT TERM HUP
+}
+
+fits() {
     if ready; then return; fi
-    if [ -x "$py" ] && right_torch && doctor fits 2>/dev/null; then
-        cp "$home/pyproject.toml" "$env/" # something else in it has changed
-        return
-    fi
+    [ -x "$py" ] && right_torch && doctor fits 2>/dev/null || return
+    cp "$home/pyproject.toml" "$env/" # something else in it has changed
+}
+
+begin() {
     mkdir "$lock" 2>/dev/null || {
         [ -d "$lock" ] || fail "its folder cannot be written to: $home" "Move it to your home folder."
-        if kill -0 "$(cat "$lock/pid" 2>/dev/null)" 2>/dev/null; then
+        if is_launcher "$(cat "$lock/pid" 2>/dev/null)"; then
             fail "another window is making the environment just now." "Wait for it; or delete $lock"
         fi
     }
@@ -178,19 +214,25 @@ ensure() {
     trap 'rm -rf "$lock" "$new"' EXIT
     trap 'exit 130' INT
     trap 'exit 143' TERM HUP
-    build
-    rm -rf "$lock"
-    trap - EXIT INT TERM HUP
+}
+
+# Whether a process is a launcher: after a power cut, its number may be another program's.
+is_launcher() {
+    kill -0 "$1" 2>/dev/null && case $(ps -o args= -p "$1" 2>/dev/null || echo launch.sh) in
+    *launch.sh*) ;;
+    *) false ;;
+    esac
 }
 
 rollback() {
+    begin
+    settle
+    if in_use; then fail "a training or an open studio uses the environment." "Start again when it has ended."; fi
     "$previous/bin/python" -I -c '' 2>/dev/null ||
         fail "there is no earlier environment to go back to." "./launch.sh makes a fresh one when .venv is deleted."
-    rm -rf "$new"
-    if [ -d "$env" ]; then mv "$env" "$new"; fi
-    mv "$previous" "$env"
-    if [ -d "$new" ]; then mv "$new" "$previous"; fi
-    cp "$home/pyproject.toml" "$env/" # so it stays until the next update wants other packages
+    cp "$home/pyproject.toml" "$previous/" # so it stays until the next update wants other packages
+    mv "$previous" "$next"
+    settle
     say "The earlier environment is back; the same command again undoes this." \
         "It suits the program's earlier files: where a package is missing now, go back to those as well."
 }
@@ -224,6 +266,7 @@ doctor) # must help most where nothing works
         shift
         exec "$python" -I "$home/blockskip/cli/doctor.py" "$@"
     fi
+    if [ -e "$next" ]; then use "$next"; fi
     ;;
 *) ensure ;;
 esac

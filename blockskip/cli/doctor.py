@@ -1,6 +1,6 @@
 """Check this computer for BlockSkip Studio, with a remedy for each problem.
 
-The launchers also run it, before an environment exists and when it fails. Therefore it imports only
+The launchers also run it, before an environment exists and when it fails. Therefore it needs only
 the standard library at the top, and runs as a plain file: `python -I blockskip/cli/doctor.py [fits
 [EXTRA] | card | --report FILE [--force]]`.
 
@@ -22,12 +22,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[2]
+if not __package__:  # a plain file of the launchers
+    sys.path.insert(0, str(ROOT))
+
+from blockskip.cli import nvidia_cards, surroundings  # noqa: E402
+from blockskip.cli.finding import GIB, OK, PROBLEM, WARNING, Line  # noqa: E402
+from blockskip.cli.surroundings import AGAIN  # noqa: E402
+
 TITLE = "BlockSkip Studio"
 MAX_REPORT = 1 << 20  # bytes that are read of a file to tell whether it is a report
 OTHER_NAME = "Choose another name, or add --force to replace a file."
-OK, WARNING, PROBLEM = "OK", "warning", "problem"
-GIB = 2**30  # as in core/units.py, which cannot be imported from a plain file
-AGAIN = "Delete the folder .venv and start again; your models and runs are kept."
 UNPACK = "Unpack BlockSkip Studio again from its download."
 SHORT = r"Move the whole folder to a short, plain place such as C:\BlockSkip."
 MOVE = (
@@ -40,6 +44,7 @@ PAGE_FILE = (
     "(Settings, System, About, Advanced system settings, Performance, Advanced, Virtual memory), "
     "or make it larger than the card's memory."
 )
+DRIVER = "Restart the computer. If that does not help, install NVIDIA's driver again."
 BUILD = (
     "Update the card's driver, delete the folder .venv and start again. Or choose the build of "
     "torch yourself: set BLOCKSKIP_TORCH=cu126 (older cards and drivers) and start again."
@@ -56,15 +61,6 @@ OTHER_CARD = (
     "Enough for the demo model; big models need a graphics card. AMD's and Intel's are untried: set "
     "BLOCKSKIP_TORCH=auto and start again to take their build."
 )
-
-
-class Line(NamedTuple):
-    """One finding. remedy: how to solve it unless it is OK."""
-
-    name: str
-    state: str
-    text: str
-    remedy: str = ""
 
 
 class Report(NamedTuple):
@@ -135,7 +131,10 @@ def _is_report(path: Path) -> bool:
 def doctor(more: Callable[[], list[Line]] = list) -> Report:
     """Run all checks (torch in its own process), then another one. Never raises."""
     lines = []
-    for look in (_system, _folder, _packages, _graphics_card, _memory, _data, _demo, more):
+    for look in (
+        *(_system, _folder, _packages, _environment, _launcher, surroundings.proxy),
+        *(_graphics_card, _memory, _data, _demo, more),
+    ):
         try:
             lines += look()
         except Exception as error:  # report a failed check and continue with the others
@@ -179,7 +178,8 @@ def _project() -> dict:
 
 
 def _system() -> list[Line]:
-    text = f"Python {platform.python_version()}, {platform.platform()}, {os.cpu_count()} cores"
+    bits = 64 if sys.maxsize > 2**32 else 32
+    text = f"Python {platform.python_version()} of {bits} bits, {platform.platform()}, {os.cpu_count()} cores"
     fits = (3, 11) <= sys.version_info[:2] <= (3, 14) and sys.maxsize > 2**32
     return [Line("system", OK if fits else PROBLEM, text, "Install a 64-bit Python 3.11 to 3.14.")]
 
@@ -201,8 +201,20 @@ def _packages() -> list[Line]:
     return [Line("packages", PROBLEM if wrong else OK, wrong or "all as wanted", AGAIN)]
 
 
+def _environment() -> list[Line]:
+    return surroundings.environment(ROOT, pins())
+
+
+def _launcher() -> list[Line]:
+    return surroundings.launcher(ROOT)
+
+
 def _graphics_card() -> list[Line]:
-    cards = [Line("graphics card", OK, text) for text in _nvidia()]
+    try:
+        cards = [Line("graphics card", OK, text) for text in nvidia_cards.describe()]
+    except Exception as error:  # after an update of the driver, it answers the next start only
+        text = f"NVIDIA's driver does not answer: {error}"
+        return [Line("graphics card", PROBLEM, text, DRIVER)]
     works, device, text, remedy = _try_torch()
     if works and device == "cpu" and cards:
         text += ", although there is a graphics card"
@@ -211,37 +223,9 @@ def _graphics_card() -> list[Line]:
     elif works and not cards:
         remedy = UNTRIED
     if cards and (not works or device == "cpu"):
-        remedy = _build_for(_capability()) if remedy == BUILD else remedy
+        remedy = _build_for(nvidia_cards.capability()) if remedy == BUILD else remedy
     state = PROBLEM if not works else OK if cards and device == "cuda" else WARNING
     return [*cards, Line("torch", state, text, remedy)]
-
-
-def _nvidia() -> list[str]:
-    """Describe each NVIDIA card by its driver's data; [] without a driver."""
-    try:
-        import pynvml as nvml
-
-        nvml.nvmlInit()
-    except Exception:  # no package yet, no driver or no card
-        return []
-    driver, texts = nvml.nvmlSystemGetDriverVersion(), []
-    for card in map(nvml.nvmlDeviceGetHandleByIndex, range(nvml.nvmlDeviceGetCount())):
-        memory = nvml.nvmlDeviceGetMemoryInfo(card)
-        room = f"{memory.free / GIB:.1f} of {memory.total / GIB:.1f} GiB free"
-        texts.append(f"{nvml.nvmlDeviceGetName(card)}, driver {driver}, {room}")
-    return texts
-
-
-def _capability() -> float:
-    """Return the first NVIDIA card's compute capability, such as 8.6; -1 if unknown."""
-    try:
-        import pynvml as nvml
-
-        nvml.nvmlInit()
-        card = nvml.nvmlDeviceGetHandleByIndex(0)
-        return float("{}.{}".format(*nvml.nvmlDeviceGetCudaComputeCapability(card)))
-    except Exception:
-        return -1.0
 
 
 def _build_for(capability: float) -> str:
@@ -341,7 +325,6 @@ def _main(words: list[str]) -> int:
         print(text, file=sys.stderr)  # shown by the launcher
         print(json.dumps(tried))
         return int(not works or device == "cpu")
-    sys.path.insert(0, str(ROOT))
     reports = [Path(word) for before, word in pairwise(words) if before == "--report"]
     return run_doctor(reports[0] if reports else None, "--json" in words, "--force" in words)
 

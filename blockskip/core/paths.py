@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Literal
 
 import platformdirs
 
@@ -122,10 +122,15 @@ def location_file() -> Path:
     return default_dir() / "place.json"
 
 
+@dataclass
+class _Location:
+    data_dir: str
+
+
 @cache
 def _saved_location() -> Path:
     try:
-        return Path(files.read_json(location_file(), dict[Literal["data_dir"], str])["data_dir"])
+        return Path(files.read_json(location_file(), _Location).data_dir)
     except FileNotFoundError:
         return default_dir()
     except (OSError, ValueError, KeyError, TypeError) as error:

@@ -23,6 +23,7 @@ from pydantic.dataclasses import dataclass
 
 from blockskip.core import environment, files
 from blockskip.core.paths import ROOT, data_dir
+from blockskip.core.program import check_not_updated
 
 _OFFLINE = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE")
 _PID_OFFSET = 1  # in a lock's file; Windows lets nobody else read the locked first byte
@@ -49,8 +50,9 @@ def start(
     """Start `python -m module words`, detached, appending its output to `log`.
 
     online: whether it may access the Hugging Face hub. speaks: whether its stdout is a pipe to the
-    caller.
+    caller. Raises UserError if the program was updated while this process ran.
     """
+    check_not_updated()
     log.parent.mkdir(parents=True, exist_ok=True)
     with open(log, "ab") as file:
         return subprocess.Popen(

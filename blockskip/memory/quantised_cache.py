@@ -14,7 +14,6 @@ import torch
 from torch import Tensor, nn
 
 from blockskip.core import files, safetensors_files
-from blockskip.core.errors import BadFile
 from blockskip.core.paths import QUANTISED_CACHE
 from blockskip.memory.int8_products import GROUPS
 from blockskip.memory.quantisation import (
@@ -42,7 +41,7 @@ def quantise_blocks(
 
     folder: the cache of this model at this precision, a file a block that needs one. rotates: int8
     weights, for products in 8 bits. device: where NF4 is made. progress(n, total): blocks. Raises
-    UserError if the disk is full or a cached file has another fingerprint.
+    UserError if the disk is full. Files of another version or other weights are made again.
     """
     kind = GROUPS if rotates else (NF4_BLOCK, NF4_SCALES)
     stamp = files.fingerprint(fingerprint, precision, *kind)
@@ -56,11 +55,9 @@ def quantise_blocks(
         names = [full for full in block_linears([(name, block)]) if f"{full}.weight" not in taken]
         own = {full: linears[full] for full in names}
         path = folder / f"{name}.safetensors"
-        if own and not path.exists():
+        if own and not _has_stamp(path, stamp):
             parts = _block_parts(reader, name, block, index, own, taken, device)
             safetensors_files.save_tensors(path, parts, {"fingerprint": stamp})
-        elif own:
-            _check_fingerprint(path, stamp)
         if own:
             quantised_index |= {key: StoredTensor(path, key) for key in reader.header(path)}
         progress(n + 1, len(blocks))
@@ -69,12 +66,9 @@ def quantise_blocks(
     return quantised_index
 
 
-def _check_fingerprint(path: Path, expected: str) -> None:
-    if safetensors_files.read_metadata(path).get("fingerprint") != expected:
-        raise BadFile(
-            f"{path.name} in {path.parent} was made from another model's weights.",
-            f"Delete the folder {path.parent}; it is made again.",
-        )
+def _has_stamp(path: Path, stamp: str) -> bool:
+    """Return whether a cache file is what this version makes of these weights."""
+    return path.exists() and safetensors_files.read_metadata(path).get("fingerprint") == stamp
 
 
 def _digits_in_files(

@@ -198,6 +198,7 @@ class Run:
         """
         with starting():
             info, state = self.info(), self.state()
+            self.settings()  # those of another version may not be understood
             if state == "running":
                 raise self._running()
             if state == "done" and info.get("lengthened", {}).get("steps", 0) <= self.step():
@@ -229,6 +230,7 @@ class Run:
         with starting():
             if self.worker() is not None:
                 raise WrongState(f"Run “{self.name}” is running.", "Pause it first.")
+            self.settings()
             done = self.step()
             if steps <= done:
                 raise BadInput(

@@ -17,6 +17,7 @@ from pydantic import AfterValidator, Field
 
 from blockskip.core.errors import BadFile, UserError
 from blockskip.core.files import content_problem
+from blockskip.core.formats import check_format
 from blockskip.core.settings import Settings, settings_from_dict
 from blockskip.core.validation import validated
 
@@ -86,11 +87,7 @@ def _read(folder: Path, *signature: int) -> dict:
         reason = content_problem(error)
         raise BadFile(f"Run “{name}” cannot be read: {NAME}: {reason}.", _REMEDY) from error
     subject = f"Run “{name}” cannot be read: {NAME}"
-    if validated(int, info.get("format", 1), f"{subject}: format", error=BadFile) > FORMAT:
-        raise BadFile(
-            f"Run “{name}” was made by a later version of BlockSkip Studio.",
-            "Update BlockSkip Studio.",
-        )
+    check_format(info, FORMAT, subject, f"Run “{name}” was made")
     validated(_Info, info, subject, error=BadFile, remedy=_REMEDY)
     return info
 

@@ -30,6 +30,7 @@ from blockskip.memory.planning.oom_fallback import (
 from blockskip.memory.vram_cap import available_gib, room_gib
 from blockskip.runs import checkpoints, failure, ram_figures, storage, vanished
 from blockskip.runs.folders import step_of
+from blockskip.runs.preload import preload
 from blockskip.runs.run import Run
 from blockskip.runs.slow_steps import PlanAgain
 from blockskip.runs.worker import StopRequested, Worker
@@ -185,6 +186,7 @@ def main(folder: str, killed_in: str | None = None) -> int:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     run = Run(Path(folder))
     failure.reserve(run.folder)
+    preload()
     end, code = _end_of(run, killed_in)
     if end is not None and not failure.record(run.folder, run.events_path, end):
         return 1

@@ -18,8 +18,10 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from blockskip.core import files
-from blockskip.core.errors import UserError
+from blockskip.core.errors import BadFile, UserError
+from blockskip.core.formats import Later, check_format
 from blockskip.core.paths import data_dir
+from blockskip.core.validation import validated
 from blockskip.data import photo_features, photos, subject_boxes
 from blockskip.data.caption_files import is_caption_file
 from blockskip.data.subject_boxes import FINDER, USER, Box
@@ -31,6 +33,7 @@ log = logging.getLogger(__name__)
 _lock = threading.RLock()
 _reading_progress: tuple[int, int] | None = None
 MAX_PHOTOS = 200
+FORMAT = 1  # of draft.json (core/formats.py)
 
 
 @dataclass(frozen=True)
@@ -92,12 +95,15 @@ def found_dir() -> Path:
 
 
 def load() -> Draft:
-    """Return the draft on disk, an empty one if there is none or it cannot be read. An unreadable
-    file is kept as draft.json.broken, and the photos stay where they are."""
+    """Return the draft on disk, an empty one if there is none or it cannot be read. The photos stay
+    where they are. An unreadable file is kept as draft.json.broken, one of a later version as it is.
+    """
     with _lock:
         try:
-            saved = files.read_json(_draft_path(), Draft)
-        except files.Unreadable as error:
+            saved = validated(Draft, _read(), str(_draft_path()), error=BadFile)
+        except Later as later:
+            return Draft(rejected=(("", str(later)),))
+        except BadFile as error:
             log.warning("the draft is empty: %s", error)
             with suppress(OSError):
                 files.replace(_draft_path(), _draft_path().with_name("draft.json.broken"))
@@ -105,6 +111,12 @@ def load() -> Draft:
         except OSError:
             return Draft()
         return replace(saved, photos=tuple(filter(_is_there, saved.photos)))
+
+
+def _read() -> dict:
+    data = files.read_json(_draft_path())
+    check_format(data, FORMAT, str(_draft_path()), "The photos of this page were prepared")
+    return data
 
 
 def _is_there(photo: PreparedPhoto) -> bool:
@@ -285,7 +297,7 @@ def remove(file: str) -> Draft:
 def clear() -> Draft:
     """Remove all photos and the pet's name; keep the other answers."""
     with _lock:
-        old = load()
+        old = _save(load())
         pet_finder.stop(found_dir())
         for folder in (photos_dir(), photos_dir().parent / "features", found_dir()):
             shutil.rmtree(folder, ignore_errors=True)
@@ -324,14 +336,10 @@ def _write_box(photo: PreparedPhoto) -> None:
 
 
 def _save(draft: Draft) -> Draft:
-    files.write_json(
-        _draft_path(),
-        {
-            "answers": draft.answers,
-            "rejected": draft.rejected,
-            "photos": [asdict(photo) for photo in draft.photos],
-        },
-    )
+    """Write the draft. Raises Later instead of replacing that of a later version."""
+    with suppress(OSError, files.Unreadable):
+        _read()
+    files.write_json(_draft_path(), {"format": FORMAT, **asdict(draft)})
     return draft
 
 

@@ -11,7 +11,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from blockskip.cli import doctor
+from blockskip.cli import doctor, nvidia_cards
 from blockskip.memory import monitor
 
 FILE = Path(doctor.__file__)
@@ -40,8 +40,11 @@ def test_torch_is_really_asked_to_multiply(found):
 
 
 def test_all_that_matters_is_looked_at_and_every_trouble_has_a_remedy(found):
-    names = [x.name for x in found.lines if x.name != "graphics card"]
-    assert names == ["system", "folder", "packages", "torch", "memory", "data folder", "demo model"]
+    names = [x.name for x in found.lines if x.name not in ("graphics card", "launcher", "proxy")]
+    assert names == [
+        *("system", "folder", "packages", "environment"),
+        *("torch", "memory", "data folder", "demo model"),
+    ]
     assert all(bool(x.remedy) == (x.state != doctor.OK) for x in found.lines)
     assert all(f"{x.state:8} {x.name}" in found.text() for x in found.lines)
 
@@ -119,10 +122,12 @@ def test_a_wrong_or_missing_package_is_named(quick, monkeypatch):
 
 
 def test_a_card_that_torch_does_not_use_is_told_with_the_way_out(quick, monkeypatch):
-    monkeypatch.setattr(doctor, "_nvidia", lambda: ["RTX 3060, driver 555, 11.0 of 12.0 GiB free"])
+    monkeypatch.setattr(
+        nvidia_cards, "describe", lambda: ["RTX 3060, driver 555, 11.0 of 12.0 GiB free"]
+    )
     assert line("graphics card").text.startswith("RTX 3060")
     assert line("torch").state == doctor.WARNING and "although there is a" in line("torch").text
-    monkeypatch.setattr(doctor, "_nvidia", list)
+    monkeypatch.setattr(nvidia_cards, "describe", list)
     assert "need a graphics card" in line("torch").remedy
 
 
@@ -138,8 +143,8 @@ def test_a_card_that_torch_does_not_use_is_told_with_the_way_out(quick, monkeypa
     "tried", [(False, "", "no kernel image"), (True, "cpu", "computes on cpu")]
 )
 def test_a_card_without_kernels_is_told_which_build_to_take(monkeypatch, capability, remedy, tried):
-    monkeypatch.setattr(doctor, "_nvidia", lambda: ["a card"])
-    monkeypatch.setattr(doctor, "_capability", lambda: capability)
+    monkeypatch.setattr(nvidia_cards, "describe", lambda: ["a card"])
+    monkeypatch.setattr(nvidia_cards, "capability", lambda: capability)
     monkeypatch.setattr(doctor, "_try_torch", lambda: (*tried, doctor.BUILD))
     found = doctor._graphics_card()[-1]
     assert found.state != doctor.OK and remedy in found.remedy
@@ -149,7 +154,7 @@ def test_a_card_without_kernels_is_told_which_build_to_take(monkeypatch, capabil
 @pytest.mark.parametrize("device", ["cuda", "xpu", "mps"])
 def test_a_card_that_is_not_nvidias_is_called_untried(monkeypatch, device):
     """With AMD's build of torch the device is called cuda, and there is no NVIDIA driver."""
-    monkeypatch.setattr(doctor, "_nvidia", list)
+    monkeypatch.setattr(nvidia_cards, "describe", list)
     monkeypatch.setattr(doctor, "_try_torch", lambda: (True, device, "computes", doctor.BUILD))
     (found,) = doctor._graphics_card()
     assert found.state == doctor.WARNING and found.remedy == doctor.UNTRIED

@@ -117,6 +117,11 @@ def _restore_source(row: ModelRow, selection: dict) -> Source:
     return Source(row, folder, part_files, tokenizers)
 
 
+@dataclass
+class _ComfyUI:
+    folders: list[str]
+
+
 def save_comfyui_folders(folders: Sequence[Path]) -> None:
     """Store ComfyUI's folder, or its separate folders of models and program."""
     files.write_json(_comfyui_file(), {"folders": [str(folder) for folder in folders]})
@@ -125,10 +130,7 @@ def save_comfyui_folders(folders: Sequence[Path]) -> None:
 def comfyui_folders() -> list[Path]:
     """Return the stored folders of ComfyUI that still exist."""
     try:
-        folders = [
-            Path(folder)
-            for folder in files.read_json(_comfyui_file(), dict[str, list[str]])["folders"]
-        ]
+        folders = [Path(folder) for folder in files.read_json(_comfyui_file(), _ComfyUI).folders]
         return [folder for folder in folders if os.path.isdir(folder)]
     except (OSError, ValueError, KeyError):
         return []

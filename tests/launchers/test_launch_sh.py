@@ -1,7 +1,7 @@
 """launch.sh with a Python that only pretends: what it runs, in which order, what it says.
 
 Nothing is installed here. The pretended Python writes down how it was called; folders have the
-names that people really have. launch.bat is run in test_launch_windows.py.
+names that people really have. launch.bat is run in test_launch_bat.py.
 """
 
 import ast
@@ -14,80 +14,19 @@ import sys
 import time
 import tomllib
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
-from helpers.launching import FOLDER, ROOT, repin
+from helpers.launching import ROOT, launch, program, repin, shell_place
 
 import blockskip
 from blockskip.cli import doctor
 
-TOOLS = "awk cat cmp cp df dirname env grep mkdir mv printf readlink rm sh uname".split()
-
-STUB = r"""#!/bin/sh
-case "$*" in
-*version_info*) [ -z "${STUB_OLD:-}" ] && echo "$0"; exit ;;
-*tomllib*dev) echo "pytest==9"; exit ;;
-*tomllib*lab) echo "matplotlib==3"; exit ;;
-*tomllib*launch) echo "uv==0"; exit ;;
-*tomllib*) printf 'torch==2.13.0\ngradio==6.31.0\n'; exit ;;
-esac
-echo "$*" >>"$STUB_LOG"
-for word in "$@"; do last=$word; done
-case "$*" in
-*"-m venv"*) mkdir -p "$last/bin"; cp "$0" "$last/bin/python" ;;
-*"cli/doctor.py fits"*) exit "${STUB_FITS:-1}" ;;
-*"cli/doctor.py card"*) exit "${STUB_CARD:-0}" ;;
-*"pip install"*"${STUB_MISSING:-nothing}"*) exit 1 ;;
-*"import torch"*) exit "${STUB_IMPORT:-0}" ;;
-*"-m blockskip"*) shift 2; printf '<%s>' "$PYTHONPATH" "${PYTHONHOME:-}" "$PWD" "$@"
-    exit "${STUB_APP:-0}" ;;
-*"-m pytest"*) exit "${STUB_APP:-0}" ;;
-esac
-"""
-
 
 @pytest.fixture
 def place(tmp_path):
-    """A copy of the launcher in an awkward folder, and a PATH with a pretended python3 and little
-    else."""
     if os.name == "nt":
         pytest.skip("launch.sh is for Linux and macOS")
-    home, bin_ = tmp_path / FOLDER, tmp_path / "bin"
-    (home / "blockskip").mkdir(parents=True)
-    bin_.mkdir()
-    for name in ("launch.sh", "pyproject.toml"):
-        shutil.copy(ROOT / name, home)
-    for name in TOOLS:
-        (bin_ / name).symlink_to(shutil.which(name))
-    program(bin_ / "python3", STUB)
-    return SimpleNamespace(home=home, bin=bin_, log=tmp_path / "log", tmp=tmp_path)
-
-
-def program(path, text):
-    path.write_text(text, encoding="utf-8")
-    path.chmod(0o755)
-
-
-def launch(place, *words, cwd=None, **settings):
-    """Start launch.sh; the calls of the pretended Python are then in `.calls`, oldest first."""
-    place.log.write_text("")
-    done = subprocess.run(
-        [place.home / "launch.sh", *words],
-        cwd=cwd or place.tmp,
-        env={
-            "PATH": str(place.bin),
-            "STUB_LOG": str(place.log),
-            "HOME": str(place.tmp),
-            **settings,
-        },
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
-    done.calls = place.log.read_text().splitlines()
-    return done
+    return shell_place(tmp_path)
 
 
 def installed(done):
@@ -267,13 +206,16 @@ def test_a_launcher_alone_asks_to_unpack_the_download(place):
 def test_two_windows_do_not_build_at_once_and_a_dead_one_is_no_hindrance(place):
     lock = place.home / ".venv-lock"
     lock.mkdir()
-    (lock / "pid").write_text(str(os.getpid()))
+    other = subprocess.Popen(["sh", "-c", "read line", "launch.sh"], stdin=subprocess.PIPE)
+    (lock / "pid").write_text(str(other.pid))
     done = launch(place)
     assert done.returncode == 1 and "another window" in done.stderr and lock.exists()
-    gone = subprocess.Popen(["true"])
-    gone.wait()
-    (lock / "pid").write_text(str(gone.pid))
-    assert launch(place).returncode == 0 and not lock.exists()
+    other.communicate()
+    for pid in (other.pid, os.getpid()):  # whose number is another program's by now
+        (lock / "pid").write_text(str(pid))
+        shutil.rmtree(place.home / ".venv", ignore_errors=True)
+        assert launch(place).returncode == 0 and not lock.exists()
+        lock.mkdir()
 
 
 def test_the_launchers_question_to_a_python_is_answered_by_this_one():
