@@ -1,7 +1,8 @@
 """The first moments of a run's process: take the run's lock, then import torch and work.
 
 Started by `Run.start` as `python -m blockskip.runs.worker_entry RUNFOLDER`. A worker is known by
-its lock, so that it is taken before the imports, which take seconds and may fail.
+its lock, so that it is taken before the imports, which take seconds and may fail. At its end the
+next run of the queue begins, whether anybody watches or not.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ from pathlib import Path
 
 from blockskip.core import files, processes
 from blockskip.core.shortage import as_user_error
-from blockskip.runs import failure
+from blockskip.memory.cards import VISIBLE
+from blockskip.runs import failure, run_queue
 from blockskip.runs.run import Run
 
 log = logging.getLogger(__name__)
@@ -23,9 +25,15 @@ log = logging.getLogger(__name__)
 def main(folder: str) -> int:
     """Work on a run, unless another process does. Returns 0 done, 1 failed or busy, 130 paused or
     stopped."""
-    run = Run(Path(folder))
-    pid = {"pid": os.getpid()}  # for people and other programs; ours ask the lock
-    tell = partial(files.write_json, run.folder / "worker.json", pid)
+    code = _work(Run(Path(folder)))
+    run_queue.advance_quietly()
+    return code
+
+
+def _work(run: Run) -> int:
+    # the process is for people and other programs; ours ask the lock
+    mark = {"pid": os.getpid(), "card": os.environ.get(VISIBLE, "")}
+    tell = partial(files.write_json, run.folder / "worker.json", mark)
     with processes.holding(run.lock_path, tell) as ours:
         if not ours:
             return 1
@@ -36,7 +44,7 @@ def main(folder: str) -> int:
             end = failure.failed(as_user_error(error, run.folder / "worker.log"))
             failure.record(run.folder, run.events_path, end)
             return 1
-        return worker_process.main(folder)
+        return worker_process.main(str(run.folder))
 
 
 if __name__ == "__main__":
