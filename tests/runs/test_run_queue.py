@@ -35,10 +35,11 @@ def two_cards(monkeypatch):
 
 
 def begin(run, card):
+    started = events.Started(steps=run.settings().steps, device="cpu", resumed_from=0)
     me = psutil.Process()
     mark = {"pid": me.pid, "create_time": me.create_time(), "card": card}
     files.write_json(run.folder / "worker.json", mark)
-    run.append(events.Started(steps=run.settings().steps, device="cpu", resumed_from=0))
+    run.append(started)
 
 
 def end(name, event=None):
