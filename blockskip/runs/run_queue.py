@@ -10,7 +10,7 @@ Does not import torch.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -73,8 +73,9 @@ def read() -> Queue:
         raise files.read_error(error, _path()) from error
 
 
-def add(run: Run) -> None:
-    """Put a run that can be started at the end, unless it is in the queue. Raises UserError."""
+def add(run: Run, first: bool = False) -> None:
+    """Put a run that can be started at the end, or before all that wait, unless it is in the queue.
+    Raises UserError."""
     with starting():
         queue = read()
         if run.folder.parent != runs_dir():
@@ -83,7 +84,9 @@ def add(run: Run) -> None:
                 "Only runs in the data folder can be put in the queue; train it by itself.",
             )
         if run.name not in queue.names:
-            _write(replace(queue, entries=(*queue.entries, Entry(run=run.name))))
+            at = 0 if first else len(queue.entries)
+            entries = (*queue.entries[:at], Entry(run=run.name), *queue.entries[at:])
+            _write(replace(queue, entries=entries))
 
 
 def remove(name: str) -> None:
@@ -110,6 +113,16 @@ def hold(held: bool) -> None:
         _write(replace(read(), held=held))
 
 
+def pause(run: Run) -> None:
+    """Ask a run to pause. If others wait, they are held: its user wants the card. Raises
+    UserError."""
+    with starting():
+        run.send_command("pause")
+        queue = read()
+        if set(queue.names) - {run.name}:
+            _write(replace(queue, held=True))
+
+
 def rename(name: str, new_name: str) -> None:
     """Follow a run to its new name. A queue that cannot be read is left alone."""
     with starting(), suppress(UserError):
@@ -123,21 +136,20 @@ def advance(start: Starter | None = None) -> list[Run]:
     """Take runs that have ended out of the queue, and start the next ones on the free cards. Return
     those that were started.
 
-    A run that cannot be started is recorded as failed, and the next one is tried. A paused run
-    keeps its card: what follows waits for it. start: starts a run on a card, by default
-    `Run.start`. Raises UserError if the queue cannot be read or written.
+    A run that cannot be started is recorded as failed, and the next one is tried. start: starts a
+    run on a card, by default `Run.start`. Raises UserError if the queue cannot be read or written.
     """
     if not _path().exists():
         return []
     with starting():
         queue, begun = read(), []
         entries = [entry for entry in queue.entries if not _has_ended(entry)]
-        free = {} if queue.held else _free_cards(entries)
+        free = {} if queue.held else _free_cards()
         for i, entry in enumerate(entries):
             run = Run(runs_dir() / entry.run)
             if not entry.starts and run.worker() is not None:  # its user was quicker
                 entries[i] = replace(entry, starts=1, card=_card_of(run))
-            card = _fitting(free, run) if _is_startable(run, entry) else None
+            card = _fitting(free, run) if run.worker() is None else None
             if card is None:
                 continue
             entries[i] = replace(entry, starts=entry.starts + 1, card=card)
@@ -158,10 +170,14 @@ def advance_quietly() -> None:
         log.warning("the queue does not go on: %s", error)
 
 
-def waiting(names: Sequence[str] | None = None) -> list[Run]:
-    """Return the runs in the queue that do not train, in order. names: of these only."""
-    runs = [Run(runs_dir() / entry.run) for entry in read().entries]
-    return [run for run in runs if (names is None or run.name in names) and run.worker() is None]
+def waiting() -> list[str]:
+    """Return the names of the runs that wait for a card, in order; none if the queue cannot be
+    read."""
+    try:
+        names = read().names
+    except UserError:
+        return []
+    return [name for name in names if Run(runs_dir() / name).worker() is None]
 
 
 def _path() -> Path:
@@ -188,23 +204,14 @@ def _has_ended(entry: Entry) -> bool:
         return state == "gone"
     if state == "crashed":
         return entry.starts >= MAX_STARTS
-    return entry.starts > 0 and state in ("done", "failed", "stopped")
+    return entry.starts > 0 and state in ("done", "failed", "stopped", "paused")
 
 
-def _is_startable(run: Run, entry: Entry) -> bool:
-    """Return whether a run waits to be started; one that was paused waits for its user."""
-    state = _state(run)
-    return state != "running" and not (state == "paused" and entry.starts)
-
-
-def _free_cards(entries: Sequence[Entry]) -> dict[str, float]:
+def _free_cards() -> dict[str, float]:
     """Return the memory in GiB of the cards without a run, by UUID; the processor's is unlimited."""
     cards = monitor.card_sizes_gib() or {PROCESSOR: float("inf")}
     first = next(iter(cards))
     taken = [_card_of(run) or first for run in list_runs() if run.worker() is not None]
-    for entry in entries:
-        if entry.starts and _state(Run(runs_dir() / entry.run)) == "paused":
-            taken.append(entry.card)
     return {card: size for card, size in cards.items() if card not in taken}
 
 

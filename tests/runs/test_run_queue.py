@@ -74,11 +74,24 @@ def test_what_a_power_cut_broke_off_goes_on_first_but_not_for_ever(queued):
     assert advance() == ["b"]
 
 
-def test_a_paused_run_keeps_its_card_until_its_user_decides(queued):
+def test_pausing_holds_those_that_wait_and_resuming_comes_first(queued):
     advance()
+    run_queue.pause(find_run("a"))
+    assert find_run("a").take_command() == "pause"
     end("a", PAUSED)
-    assert advance() == [] and run_queue.read().names == ["a", "b", "c"]
-    run_queue.remove("a")
+    assert advance() == [] and run_queue.read().names == ["b", "c"]
+    run_queue.add(find_run("a"), first=True)
+    run_queue.hold(False)
+    assert advance() == ["a"] and run_queue.waiting() == ["b", "c"]
+
+
+def test_pausing_the_only_one_holds_nothing(queued):
+    for name in ("b", "c"):
+        run_queue.remove(name)
+    advance()
+    run_queue.pause(find_run("a"))
+    end("a", PAUSED)
+    run_queue.add(find_run("b"))
     assert advance() == ["b"]
 
 
