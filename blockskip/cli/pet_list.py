@@ -55,7 +55,9 @@ def read_pets(path: Path, given: dict[str, Any]) -> list[Pet]:
             raise BadPhoto(
                 f"{path} has no folders.", "Make one folder of photos for each pet in it."
             )
-        return [_pet(folder.name, {"photos": str(folder.absolute())}, given, path) for folder in folders]
+        return [
+            _pet(folder.name, {"photos": str(folder.absolute())}, given, path) for folder in folders
+        ]
     read = _read(path)
     tables = validated(dict[str, dict[str, Any]], read.pop("pets", {}), f"{path}: pets")
     if not tables:

@@ -25,7 +25,7 @@ def take_turn(run: Run, console: Console) -> subprocess.Popen | None:
     if run.folder.parent != runs_dir() or run.worker() is not None:
         return run.start()
     starter = Starter(run)
-    run_queue.add(run)
+    run_queue.enter(run)
     told = ""
     try:
         while True:

@@ -83,6 +83,8 @@ def add(run: Run, first: bool = False) -> None:
                 f"Run “{run.name}” is outside the data folder.",
                 "Only runs in the data folder can be put in the queue; train it by itself.",
             )
+        if run.worker() is not None:
+            raise WrongState(f"Run “{run.name}” is running.", "Watch it in the studio.")
         if run.name not in queue.names:
             at = 0 if first else len(queue.entries)
             entries = (*queue.entries[:at], Entry(run=run.name), *queue.entries[at:])
@@ -132,6 +134,35 @@ def rename(name: str, new_name: str) -> None:
             _write(replace(queue, entries=tuple(entries)))
 
 
+def enter(run: Run) -> None:
+    """Put a run in the queue for a user who wants it now: one that was started before goes before
+    all that wait, and a held queue goes on with it. Raises UserError."""
+    with starting():
+        add(run, first=run.was_started)
+        if run.was_started:
+            hold(False)
+
+
+def begin(run: Run, start: Starter) -> None:
+    """Put a run in the queue like `enter`, and let the queue go on. Raises UserError, OSError if
+    that run cannot be started."""
+    problems: list[Exception] = []
+
+    def start_one(other: Run, card: str) -> None:
+        try:
+            start(other, card)
+        except (UserError, OSError) as error:
+            if other.folder == run.folder:
+                problems.append(error)
+            raise
+
+    with starting():
+        enter(run)
+        advance(start_one)
+    if problems:
+        raise problems[0]
+
+
 def advance(start: Starter | None = None) -> list[Run]:
     """Take runs that have ended out of the queue, and start the next ones on the free cards. Return
     those that were started.
@@ -161,10 +192,10 @@ def advance(start: Starter | None = None) -> list[Run]:
         return begun
 
 
-def advance_quietly() -> None:
+def advance_quietly(start: Starter | None = None) -> None:
     """Call `advance`; a problem is logged, since nobody waits for an answer."""
     try:
-        for run in advance():
+        for run in advance(start):
             log.info("%s is next in the queue", run.name)
     except (UserError, OSError) as error:
         log.warning("the queue does not go on: %s", error)
@@ -174,10 +205,11 @@ def waiting() -> list[str]:
     """Return the names of the runs that wait for a card, in order; none if the queue cannot be
     read."""
     try:
-        names = read().names
+        entries = read().entries
     except UserError:
         return []
-    return [name for name in names if Run(runs_dir() / name).worker() is None]
+    runs = [Run(runs_dir() / entry.run) for entry in entries if not _has_ended(entry)]
+    return [run.name for run in runs if run.worker() is None]
 
 
 def _path() -> Path:
