@@ -15,24 +15,26 @@ import typer
 from rich.text import Text
 
 from blockskip.cli import options
+from blockskip.cli.batch import batch
 from blockskip.cli.describe import describe
 from blockskip.cli.errors import console, exit_code_of
 from blockskip.cli.lab import lab
 from blockskip.cli.likeness import likeness_
 from blockskip.cli.models import models, plan
+from blockskip.cli.new_run import make_run
+from blockskip.cli.queue import queue
 from blockskip.cli.results import export, preview
 from blockskip.core import presets
 from blockskip.core.errors import BadPhoto, command
 from blockskip.core.output import Json, print_result
-from blockskip.core.settings import Settings
 from blockskip.data.demo_photos import demo_pet
 from blockskip.memory import monitor
 from blockskip.memory.planning import planner
 from blockskip.models import sources
-from blockskip.runs import storage
+from blockskip.runs import run_queue, storage
 from blockskip.runs.folders import check_new
 from blockskip.runs.problem import state_and_problem
-from blockskip.runs.run import Run, create_run, find_run, list_runs
+from blockskip.runs.run import Run, find_run, list_runs
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -41,6 +43,7 @@ app = typer.Typer(
     help="Teach a diffusion transformer your pet, on the card you already own.",
 )
 app.add_typer(lab, name="lab")
+app.add_typer(queue, name="queue")
 
 
 @app.command()
@@ -112,7 +115,10 @@ def train(
         device=device,
     )
     number = None if hold_out == "auto" else int(hold_out)
-    raise typer.Exit(_train(settings, paths, out, as_json, frames == "auto", number))
+    from blockskip.cli.progress import watch_run
+
+    run = make_run(settings, paths, out, frames == "auto", number)
+    raise typer.Exit(watch_run(run, start=True, as_json=as_json))
 
 
 def _caption_with_trigger(caption: str, trigger: str, class_name: str) -> str:
@@ -142,39 +148,6 @@ def _chosen_photos(photos: list[Path] | None, demo: bool) -> tuple[list[Path], s
     return find_photos(photos), ""
 
 
-def _train(
-    settings: Settings,
-    paths: list[Path],
-    out: str,
-    as_json: bool,
-    framed: bool,
-    held_out: int | None,
-) -> int:
-    """Create a run, start it and show its progress. Returns the exit code. framed: whether to look
-    for the pet where a photo has no frame. held_out: how many photos, None for the usual rule.
-
-    Raises UserError before creating a run if the model or the photos are unusable.
-    """
-    from blockskip.cli.frames import found_frames
-    from blockskip.cli.progress import watch_run
-    from blockskip.data.captions import notes
-    from blockskip.data.photos import read_photos
-    from blockskip.runs import hold_out
-
-    sources.find_model(presets.model_row(settings.model))
-    good, bad = read_photos(paths, settings.subject_caption)
-    used = [photo.path for photo in good]
-    left_out = [f"{rejected.name} is left out: {rejected.reason}." for rejected in bad]
-    for note in left_out + notes(used, settings):
-        console.print(Text(note, style="yellow"))
-    frames = found_frames(used, settings) if framed else {}
-    unseen = hold_out.chosen(used, settings, held_out, frames)
-    for note in hold_out.notes(unseen):
-        console.print(Text(note, style="yellow"))
-    run = create_run(settings, used, out, frames, unseen)
-    return watch_run(run, start=True, as_json=as_json)
-
-
 @app.command()
 def resume(
     run: options.RunName,
@@ -197,8 +170,8 @@ def resume(
 
 @app.command()
 def pause(run: options.RunName) -> None:
-    """Save a checkpoint and free the graphics card; `resume` continues the run."""
-    find_run(run).send_command("pause")
+    """Save a checkpoint and free the graphics card; `resume` continues the run. The queue is held."""
+    run_queue.pause(find_run(run))
 
 
 @app.command()
@@ -240,6 +213,7 @@ def _run_row(run: Run) -> dict:
     return facts | {"bytes": run.size_bytes(), "problem": problem.title if problem else ""}
 
 
+app.command()(batch)
 app.command()(describe)
 app.command()(preview)
 app.command()(export)

@@ -11,7 +11,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
@@ -46,11 +46,13 @@ def start(
     *,
     online: bool = False,
     speaks: bool = False,
+    variables: Mapping[str, str] | None = None,
 ) -> subprocess.Popen:
     """Start `python -m module words`, detached, appending its output to `log`.
 
     online: whether it may access the Hugging Face hub. speaks: whether its stdout is a pipe to the
-    caller. Raises UserError if the program was updated while this process ran.
+    caller. variables: changes to its environment. Raises UserError if the program was updated while
+    this process ran.
     """
     check_not_updated()
     log.parent.mkdir(parents=True, exist_ok=True)
@@ -61,19 +63,25 @@ def start(
             stdout=subprocess.PIPE if speaks else file,
             stderr=file,
             cwd=ROOT,
-            env=child_environment(online),
+            env={**child_environment(online), **(variables or {})},
             **_detached(),
         )
 
 
 def start_holder(
-    module: str, words: Sequence[str], log: Path, *, online: bool = False
+    module: str,
+    words: Sequence[str],
+    log: Path,
+    *,
+    online: bool = False,
+    variables: Mapping[str, str] | None = None,
 ) -> subprocess.Popen | None:
-    """Start a process that begins with `holding`, and wait until it holds its lock.
+    """Start a process that begins with `holding`, and wait until it holds its lock. variables:
+    changes to its environment.
 
     Returns None if another process holds it, else the process, which may have failed meanwhile.
     """
-    process = start(module, words, log, online=online, speaks=True)
+    process = start(module, words, log, online=online, speaks=True, variables=variables)
     assert process.stdout is not None
     with process.stdout:  # other people's startup code may print first
         answers = (line.decode("utf-8", "replace").strip() for line in process.stdout)

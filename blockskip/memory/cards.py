@@ -1,4 +1,6 @@
-"""Which graphics card is used: one, known by its UUID, from CUDA_VISIBLE_DEVICES as CUDA reads it.
+"""Which graphics cards are used, known by their UUIDs, from CUDA_VISIBLE_DEVICES as CUDA reads it.
+
+A process uses one. Others are for other runs of the queue.
 
 Does not import torch. A MIG instance, a part of a card, counts as a card.
 """
@@ -10,6 +12,7 @@ from collections.abc import Iterator
 from types import ModuleType
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+ALLOWED = "BLOCKSKIP_CARDS"  # what VISIBLE named, or would have, before one was chosen
 
 
 def chosen_uuid(nvml: ModuleType) -> str:
@@ -26,12 +29,21 @@ def chosen_uuid(nvml: ModuleType) -> str:
     if visible is None:
         largest = max(known.values(), key=lambda card: _total(nvml, card), default=None)
         return next((uuid for uuid, card in known.items() if card is largest), "")
-    first = visible.split(",")[0].strip()
-    if first.isdecimal():
-        return _numbered(nvml, int(first))
-    matches = [uuid for uuid in _all_uuids(nvml, known) if uuid.startswith(first)]
-    named = first.startswith(("GPU-", "MIG-")) and (first in matches or len(matches) == 1)
-    return (first if first in matches else matches[0]) if named else ""
+    return _named(nvml, visible.split(",")[0].strip(), known)
+
+
+def usable(nvml: ModuleType) -> dict[str, int]:
+    """Return the memory in bytes of every card that training may use, the chosen one first. Raises
+    NVMLError."""
+    known, first = dict(_cards(nvml)), chosen_uuid(nvml)
+    if not first:
+        return {}
+    allowed = os.environ.get(ALLOWED, os.environ.get(VISIBLE))
+    named = list(known)
+    if allowed is not None:
+        named = [_named(nvml, name.strip(), known) for name in allowed.split(",")]
+        named = named[: named.index("")] if "" in named else named
+    return {uuid: _total(nvml, known[uuid]) for uuid in (first, *named) if uuid in known}
 
 
 def handle(nvml: ModuleType, uuid: str) -> object:
@@ -44,6 +56,15 @@ def handle(nvml: ModuleType, uuid: str) -> object:
         return nvml.nvmlDeviceGetHandleByUUID(f"GPU-{uuid}")
     except nvml.NVMLError:
         return nvml.nvmlDeviceGetHandleByUUID(f"MIG-{uuid}")
+
+
+def _named(nvml: ModuleType, name: str, known: dict[str, object]) -> str:
+    """Return the UUID of the card that CUDA takes `name` for, "" for none."""
+    if name.isdecimal():
+        return _numbered(nvml, int(name))
+    matches = [uuid for uuid in _all_uuids(nvml, known) if uuid.startswith(name)]
+    named = name.startswith(("GPU-", "MIG-")) and (name in matches or len(matches) == 1)
+    return (name if name in matches else matches[0]) if named else ""
 
 
 def _exists(nvml: ModuleType, uuid: str) -> bool:

@@ -253,16 +253,19 @@ def pin_card() -> None:
     CUDA and NVML number cards differently. A UUID means the same to both. Call this before CUDA is
     initialised.
     """
+    if uuids := list(card_sizes_gib()):
+        os.environ.setdefault(cards.ALLOWED, ",".join(uuids))
+        os.environ[cards.VISIBLE] = uuids[0]
+
+
+def card_sizes_gib() -> dict[str, float]:
+    """Return the memory of every card that training may use by UUID, the chosen one first."""
     nvml = _nvml()
-    if nvml is None:
-        return
     try:
-        uuid = cards.chosen_uuid(nvml)
-    except nvml.NVMLError as error:
-        log.debug("no card is pinned: %s", error)
-        return
-    if uuid:
-        os.environ["CUDA_VISIBLE_DEVICES"] = uuid
+        return {uuid: size / GIB for uuid, size in cards.usable(nvml).items()} if nvml else {}
+    except nvml.NVMLError as error:  # type: ignore[union-attr]  # without NVML nothing is raised
+        log.debug("the cards are not known: %s", error)
+        return {}
 
 
 def card_peaks_gib() -> tuple[float, float]:

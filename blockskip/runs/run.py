@@ -29,6 +29,7 @@ from blockskip.core.paths import make_data_dir
 from blockskip.core.settings import Settings, settings_to_dict
 from blockskip.data.subject_boxes import Box
 from blockskip.memory import speed_process
+from blockskip.memory.cards import VISIBLE
 from blockskip.models.captioners import jobs as descriptions
 from blockskip.runs import control, event_log, failure, folders, run_file
 from blockskip.runs.folders import exists, run_folder, runs_dir
@@ -190,8 +191,9 @@ class Run:
         unless the file is damaged."""
         return max(folders.by_step(self.checkpoints_dir), default=0)
 
-    def start(self) -> subprocess.Popen:
+    def start(self, card: str = "") -> subprocess.Popen:
         """Start or resume the run in a detached process, and return once it holds the run's lock.
+        card: the UUID of the card to use, "" for this process's.
 
         Stops what needs the card or RAM: workers that generate pictures of any run, a measurement
         of speed, and describing photos. Raises UserError if the run is running or done.
@@ -210,7 +212,8 @@ class Run:
             self.lock_path.touch()  # also a worker that dies at once has begun
             speed_process.stop()
             descriptions.stop("A training began.", "Describe the rest of the photos after it.")
-            process = processes.start_holder(WORKER, [str(self.folder)], self.folder / "worker.log")
+            log, variables = self.folder / "worker.log", {VISIBLE: card} if card else {}
+            process = processes.start_holder(WORKER, [str(self.folder)], log, variables=variables)
             if process is None:
                 raise self._running()
             for run in [self, *list_runs()]:  # new ones see this worker and wait

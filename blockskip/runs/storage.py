@@ -17,7 +17,7 @@ from blockskip.core.names import same_name
 from blockskip.core.paths import QUANTISED_CACHE, data_dir
 from blockskip.core.units import GIB
 from blockskip.memory import monitor
-from blockskip.runs import failure, likeness
+from blockskip.runs import failure, likeness, run_queue
 from blockskip.runs.folders import checked_name, runs_dir, taken_name
 from blockskip.runs.run import Run, find_run, list_runs
 from blockskip.runs.start_gate import starting
@@ -115,6 +115,7 @@ def rename(name: str, new_name: str) -> Run:
             )
         _end_helpers(run)
         files.replace(run.folder, target)
+        run_queue.rename(run.name, target.name)
         return Run(target)
 
 

@@ -24,7 +24,6 @@ from blockskip.core.errors import (
     NotFound,
     Unexpected,
     UserError,
-    WrongState,
 )
 from blockskip.core.paths import data_dir
 from blockskip.core.settings import ExecutionPlan, PreviewSpeed, Settings, Text
@@ -32,6 +31,7 @@ from blockskip.core.shortage import shortage
 from blockskip.core.validation import validated
 from blockskip.memory.planning.planner import Plan
 from blockskip.models import sources
+from blockskip.runs import run_queue
 from blockskip.runs.expected_time import expected_dict
 from blockskip.runs.problem import UNREADABLE, reading, state_and_problem
 from blockskip.runs.run import Run, list_runs
@@ -168,11 +168,12 @@ def train(
     speed: PreviewSpeed | None,
     anyway: bool | None,
 ) -> str:
-    """Create and start a run from the draft's photos (API: from `uploads`). Return its name.
+    """Create a run from the draft's photos (API: from `uploads`), and start it, or put it in the
+    queue while another one trains. Return its name.
 
     model: a row of presets/models.toml, "" = the studio's choice. budget: GiB. steps, seed, rank:
     None = the studio's choice. anyway: train the demo model on the user's own photos. Raises
-    UserError if an answer, the photos or the model cannot be used, or if a training is running.
+    UserError if an answer, the photos or the model cannot be used.
     """
     answers: dict = {"kind": kind, "name": name, "model": model, "budget": budget}
     answers |= {"steps": steps, "seed": seed, "rank": rank, "speed": speed}
@@ -186,7 +187,7 @@ def train(
         settings, own = _settings_to_train(answers, uploads, anyway)
         run = new_run.from_uploads(settings, uploads) if uploads else new_run.from_draft(settings)
         run_preferences.save(run, pet=" ".join((name or "").split())[:40], drawn=not own)
-        run_state.start(run)
+        run_queue.begin(run, run_state.start)
         if not uploads:
             draft.clear()
         return run.name
@@ -197,7 +198,6 @@ def _settings_to_train(
 ) -> tuple[Settings, bool]:
     """Return the settings of a training that may begin now, and whether the photos are the user's.
     Raises UserError as `train` does."""
-    _require_idle()
     saved, own = draft.load(), bool(uploads) or draft.load().own_photos
     answers = answers | {"model": answers["model"] or suitable_model()}
     count = len(uploads) if uploads else held_out.num_trained(saved, answers)
@@ -217,16 +217,14 @@ def stop(run: str) -> str:
 
 
 def pause(run: str) -> str:
-    """Pause a training and free the graphics memory."""
-    find_run(run).send_command("pause")
+    """Pause a training and free the graphics memory. Others that wait are held."""
+    run_queue.pause(find_run(run))
     return run
 
 
 def resume(run: str) -> str:
-    """Resume a training that was paused, stopped, interrupted or failed."""
-    with starting():
-        _require_idle()
-        run_state.start(find_run(run))
+    """Resume a training that was paused, stopped, interrupted or failed, before all that wait."""
+    run_queue.begin(find_run(run), run_state.start)
     return run
 
 
@@ -242,14 +240,13 @@ def extend(run: str, steps: int) -> str:
     Raises UserError if that is not more than it has.
     """
     with starting():
-        _require_idle()
         extended = find_run(run)
         done = run_state.read(extended).step
         total = validated(inputs.Steps, steps or 0, "steps")
         if total <= done:
             raise BadInput(strings.EXTEND_LESS.format(steps=done), strings.EXTEND_LESS_REMEDY)
         extended.set_total_steps(total)
-        run_state.start(extended)
+        run_queue.begin(extended, run_state.start)
     return run
 
 
@@ -320,14 +317,6 @@ def load_demo() -> None:
 def copy_to_draft(run: str) -> None:
     """Put a run's photos and answers back in the draft, to train again."""
     new_run.to_draft(find_run(run))
-
-
-def _require_idle() -> None:
-    busy = run_state.running()
-    if busy is not None:
-        raise WrongState(
-            f"“{run_preferences.pet_name(busy)}” is being trained.", strings.BUSY_REMEDY
-        )
 
 
 def _require_model(model: str) -> None:

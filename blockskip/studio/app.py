@@ -26,7 +26,7 @@ from blockskip.core import environment, files, paths, processes
 from blockskip.core.errors import UserError, WrongState, from_kind
 from blockskip.core.paths import ASSETS
 from blockskip.memory import monitor
-from blockskip.studio import access, measuring, strings
+from blockskip.studio import access, measuring, queue_screen, strings
 from blockskip.studio.guard import HELLO
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def _serve(port: int, data: Path, browser: bool, window: bool) -> int:
     page, url = launch(port, data)
     log.info(strings.OPEN_AT, strings.APP, url)
     measuring.begin()
+    queue_screen.keep_going()
     try:
         _show_until_closed(url, browser, window)
     except KeyboardInterrupt:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from blockskip.core.errors import BadInput
 from blockskip.core.validation import validated
-from blockskip.runs import image_requests, likeness
+from blockskip.runs import image_requests, likeness, run_queue
 from blockskip.studio import (
     actions,
     card_view,
@@ -16,6 +16,7 @@ from blockskip.studio import (
     held_out,
     model_catalog,
     pet_search,
+    queue_screen,
     result_actions,
 )
 from blockskip.studio.inputs import Click
@@ -131,6 +132,10 @@ CLICK_HANDLERS: dict[str, Callable[[str, Click], Navigation]] = {
     "unmark_all": _staying(lambda view, click: draft.unmark_all()),
     "find_again": _staying(lambda view, click: pet_search.retry()),
     "hold_out": _staying(_hold_out),
+    "queue_move": _staying(lambda view, click: queue_screen.move(click.run, click.value)),
+    "queue_remove": _staying(lambda view, click: queue_screen.remove(click.run)),
+    "queue_hold": _staying(lambda view, click: run_queue.hold(True)),
+    "queue_go": _staying(lambda view, click: queue_screen.let_go_on()),
     "describe": _staying(lambda view, click: describe.start()),
     "describe_anyway": _staying(lambda view, click: describe.start(anyway=True)),
     "describe_stop": _staying(lambda view, click: describe.stop()),

@@ -25,6 +25,7 @@ from blockskip.studio import (
     charts,
     likeness_view,
     list_view,
+    queue_screen,
     result_actions,
     result_view,
     run_preferences,
@@ -87,7 +88,7 @@ def _parts_of(run: Run) -> tuple[dict[str, dict], str]:
     info, settings, state = run.info(), run.settings(), run_state.read(run)
     name, photo_files = run_preferences.pet_name(run), _photo_files(run)
     waiting, working = run_state.pending_command(run), state.status == "running"
-    messages, notes = run_view.messages(state), run_view.notes(state)
+    messages, notes = run_view.messages(state) + queue_screen.place(run), run_view.notes(state)
     if "eased" in info and state.status != "done":
         messages += run_view.eased(run.settings(original=True), settings)
     parts: dict[str, dict] = {

@@ -29,8 +29,8 @@ from blockskip.core.events import (
     Started,
     Stopped,
 )
-from blockskip.runs import control, failure, vanished
-from blockskip.runs.run import Run, list_runs
+from blockskip.runs import control, failure, run_queue, vanished
+from blockskip.runs.run import RESUMABLE, Run, list_runs
 from blockskip.studio.series import Series
 
 CURVES = ("vram_gib", "vram_used_gib", "rss_gib", "ram_used_gib", "disk_run_gib")  # of Memory
@@ -138,6 +138,8 @@ def read(run: Run) -> RunState:
             state.add(event)
         state.end = failed or state.end
         state.status = _status(state, alive)
+        if state.status in RESUMABLE and run.name in run_queue.waiting():
+            state.status = "waiting"
         return replace(
             state,
             stages=list(state.stages),
@@ -167,10 +169,11 @@ def size_bytes(run: Run) -> int:
     return cached[1]
 
 
-def start(run: Run) -> None:
-    """Start or resume a run, and keep its process so that it is reaped when it ends."""
+def start(run: Run, card: str = "") -> None:
+    """Start or resume a run, and keep its process so that it is reaped when it ends. card: see
+    `Run.start`."""
     try:
-        process = run.start()
+        process = run.start(card)
     except OSError as error:  # the folder is read-only or full
         raise files.disk_error(run.folder, error) from error
     with _lock:

@@ -96,7 +96,7 @@ def percent(state: RunState) -> int:
 def messages(state: RunState) -> str:
     """Return how the run ended, unless it finished or is running."""
     parts = []
-    match state.end if state.status != "running" else None:
+    match state.end if state.status not in ("running", "waiting") else None:
         case Failed(title=title, remedy=remedy):
             parts.append(note(title, remedy, "error"))
         case Stopped(reason="paused", step=step):
@@ -157,6 +157,7 @@ def preview_prompts(settings: Settings) -> list[str]:
 
 
 MOST_COLUMNS = 12  # steps shown side by side
+_UNFINISHED = ("running", "waiting", "paused", "new")
 
 
 def _columns(state: RunState, settings: Settings) -> list[int]:
@@ -165,7 +166,7 @@ def _columns(state: RunState, settings: Settings) -> list[int]:
     A stopped run will have no more.
     """
     shown = {step for step, _ in state.images}
-    if state.status in ("running", "paused", "new"):
+    if state.status in _UNFINISHED:
         every = settings.preview_every
         next_step = state.step // every * every + every if every else settings.steps
         shown |= {0, settings.steps, min(next_step, settings.steps)}
@@ -178,7 +179,7 @@ def _columns(state: RunState, settings: Settings) -> list[int]:
 def _large_columns(state: RunState, settings: Settings) -> list[int]:
     """Return the step whose pictures are or will be made in full size, if any."""
     made = {step for step, _ in state.large}
-    if settings.finishes_large and state.status in ("running", "paused", "new"):
+    if settings.finishes_large and state.status in _UNFINISHED:
         made.add(settings.steps)
     return sorted(made)[-1:]
 

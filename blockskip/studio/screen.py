@@ -20,6 +20,7 @@ from blockskip.studio import (
     draft,
     list_view,
     nav_view,
+    queue_screen,
     run_screen,
     run_state,
     setup_screen,
@@ -78,9 +79,8 @@ def _parts(view: str) -> dict[str, dict]:
     parts: dict[str, dict] = {}
     if view == LIST_VIEW:
         parts["list"] = {
-            "value": list_view.trainings(
-                [run_screen.run_summary(run) for run in listed[:MAX_LISTED]]
-            )
+            "value": queue_screen.queue()
+            + list_view.trainings([run_screen.run_summary(run) for run in listed[:MAX_LISTED]])
         }
     step = "list" if view == LIST_VIEW else "photos"
     if not view:

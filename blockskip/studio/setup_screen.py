@@ -23,6 +23,7 @@ from blockskip.studio import (
     photo_view,
     plan_view,
     plans,
+    run_preferences,
     run_state,
     strings,
 )
@@ -41,9 +42,10 @@ def parts() -> tuple[dict[str, dict], draft.Draft]:
     settings = planned.settings if isinstance(planned, Plan) else Settings(model=row.name)
     trigger, kind = actions.trigger_word(answers["name"]), actions.class_word(answers["kind"])
     search, saved = pet_search.update(saved, row.name, kind or "pet")
+    words = strings.TRAIN_STEPS if busy is None else strings.TRAIN_QUEUE
     train = strings.TRAIN
-    if isinstance(planned, Plan) and saved.photos:
-        train = strings.TRAIN_STEPS.format(steps=settings.steps)
+    if isinstance(planned, Plan) and (saved.photos or busy):
+        train = words.format(steps=settings.steps)
     parts = {
         "photos": photo_view.photos(
             saved, settings, captions.ready, search, answers["name"], unseen
@@ -57,10 +59,7 @@ def parts() -> tuple[dict[str, dict], draft.Draft]:
         "busy": _busy(busy),
     }
     updates: dict[str, dict] = {name: {"value": value} for name, value in parts.items()}
-    updates["train"] = {
-        "interactive": busy is None,
-        "value": train if busy is None else strings.TRAIN_BUSY,
-    }
+    updates["train"] = {"value": train}
     return updates, saved
 
 
@@ -113,4 +112,5 @@ def _busy(busy: Run | None) -> str:
     if busy is None:
         return ""
     watch_it = action_button("open", strings.TRAIN_BUSY_OPEN, "link", run=busy.name)
-    return f'<p class="hint center">{strings.TRAIN_BUSY_ABOUT} {watch_it}</p>'
+    words = strings.TRAIN_BUSY_ABOUT.format(name=e(run_preferences.pet_name(busy)))
+    return f'<p class="hint center">{words} {watch_it}</p>'

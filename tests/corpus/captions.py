@@ -266,7 +266,7 @@ def _make_run(way: str, paths: list[Path], trigger: str) -> tuple[Run, str]:
     draft.clear()
     draft.add(paths)
     said = words_of({"photos": page("")["photos"]})
-    with replaced((run_state, "start", lambda run: None)):
+    with replaced((run_state, "start", lambda run, card="": None)):
         name = actions.train(None, "cat", "Luna", "demo", 8.0, 4, 0, 4, "fast", True)
     return actions.find_run(name), "; ".join(_notes_of(said))
 

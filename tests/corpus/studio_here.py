@@ -90,7 +90,7 @@ def opened_studio() -> Studio:
     (data / "secret.txt").write_text(SECRET, encoding="utf-8")
     (data / "runs" / GOOD[0] / "secret.txt").write_text(SECRET, encoding="utf-8")
     _kept.enter_context(opened(data))
-    run_state.start = lambda run: None  # no trainings
+    run_state.start = lambda run, card="": None  # no trainings
     assert Run(data / "runs" / GOOD[0]).state() == "done"
     _, url = app.launch(app.free_port(17860), data)
     return Studio(url)

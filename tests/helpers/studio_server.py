@@ -23,7 +23,7 @@ from blockskip.memory.planning import measured_speed
 
 ROOT = Path(__file__).resolve().parents[2]
 START = """
-import shutil, sys
+import os, shutil, sys
 asked, seen = shutil.disk_usage, shutil.disk_usage(sys.argv[2])
 shutil.disk_usage = lambda path: asked(path) and seen
 log = open(sys.argv[3], "a", encoding="utf-8", buffering=1)
@@ -36,6 +36,8 @@ sys.addaudithook(audit)
 from blockskip.memory import monitor
 free_ram = monitor.free_ram_gib()
 monitor.free_ram_gib = lambda: free_ram
+from blockskip.runs import run as runs
+runs.WORKER = os.environ.get("STUB_WORKER", runs.WORKER)
 from blockskip.studio.app import main
 sys.exit(main(port=int(sys.argv[1]), browser=False, data_dir=sys.argv[2]))
 """

@@ -3,7 +3,7 @@
 import pytest
 from helpers.fake_nvml import FakeNvml
 
-from blockskip.memory import monitor
+from blockskip.memory import cards, monitor
 
 
 @pytest.fixture
@@ -11,4 +11,7 @@ def nvml(monkeypatch):
     fake = FakeNvml()
     monkeypatch.setattr(monitor, "_nvml", lambda: fake)
     monkeypatch.setattr(FakeNvml, "parts", {})
+    for name in (cards.VISIBLE, cards.ALLOWED):  # put back, even where `pin_card` set them
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
     return fake

@@ -101,6 +101,26 @@ def test_page_plan_and_training_mean_one_card(nvml, monkeypatch, visible, chosen
 
 
 @pytest.mark.parametrize(
+    "visible, usable",
+    [
+        (None, [LARGE, SMALL]),
+        ("0,1", [SMALL, LARGE]),
+        ("0", [SMALL]),
+        ("1,7,0", [LARGE]),  # CUDA ignores what follows an invalid name
+        (f"{SMALL},GPU-12f,0", [SMALL, LARGE]),
+        ("NoDevFiles", []),
+    ],
+)
+def test_other_cards_are_for_other_runs(nvml, monkeypatch, visible, usable):
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    for _ in range(2):
+        sizes = {SMALL: 8, LARGE: 24}
+        assert list(monitor.card_sizes_gib().items()) == [(uuid, sizes[uuid]) for uuid in usable]
+        monitor.pin_card()
+
+
+@pytest.mark.parametrize(
     "visible, chosen, total",
     [(None, "MIG-b", 20), ("0", SMALL, 8), ("1", "MIG-a", 10), ("MIG-b", "MIG-b", 20)],
 )

@@ -43,7 +43,7 @@ def _nothing_remembered(monkeypatch, tmp_path):
 def no_worker(monkeypatch):
     """Runs are made but nobody works on them. Returns the runs started."""
     started = []
-    monkeypatch.setattr(run_state, "start", started.append)
+    monkeypatch.setattr(run_state, "start", lambda run, card="": started.append(run))
     return started
 
 

@@ -5,8 +5,9 @@ from helpers import fake_feed
 
 from blockskip.core import files
 from blockskip.core.errors import UserError
-from blockskip.runs.run import list_runs
-from blockskip.studio import actions, draft, plans, run_preferences, strings
+from blockskip.runs import run_queue
+from blockskip.runs.run import find_run, list_runs
+from blockskip.studio import actions, draft, plans, run_preferences, run_state, strings
 
 
 @pytest.mark.parametrize(
@@ -81,11 +82,12 @@ def test_one_training_at_a_time(pet, no_worker, asked):
     busy = fake_feed.make_run(pet)
     fake_feed.seem_alive(busy)
     draft.add(pet, demo=True)
-    for press in (asked, lambda: actions.resume(busy.name), lambda: actions.extend(busy.name, 999)):
-        with pytest.raises(UserError) as error:
+    waits = asked()
+    assert not draft.load().photos and run_state.read(find_run(waits)).status == "waiting"
+    for press in (lambda: actions.resume(busy.name), lambda: actions.extend(busy.name, 999)):
+        with pytest.raises(UserError, match="is running"):
             press()
-        assert error.value.remedy == strings.BUSY_REMEDY
-    assert not no_worker
+    assert not no_worker and run_queue.waiting() == [waits]
 
 
 def test_learning_more_needs_more_steps_than_were_learnt(finished, no_worker):

@@ -86,7 +86,7 @@ def test_a_worker_that_the_system_killed_is_told_on_the_page(pet, told, monkeypa
     run = fake_feed.make_run(pet)
     fake_feed.feed(run, 60)
     for code, said in ((-9, "because RAM ran out"), (-11, "interrupted without an error message")):
-        monkeypatch.setattr(run.__class__, "start", lambda self, c=code: Exited(c))
+        monkeypatch.setattr(run.__class__, "start", lambda self, card="", c=code: Exited(c))
         run_state.start(run)
         assert said in told(run.name)[0]["messages"]["value"]
 

@@ -263,6 +263,6 @@ SPEED_INFO = "Faster ones skip most of the model where little changes. Training 
 
 TRAIN = "Train"
 TRAIN_STEPS = "Train {steps} steps"
-TRAIN_BUSY = "A training is running"
-TRAIN_BUSY_ABOUT = "One training at a time. You can prepare the next one here."
+TRAIN_QUEUE = "Put in line: train {steps} steps"
+TRAIN_BUSY_ABOUT = "“{name}” is being trained. This one begins by itself when it is its turn."
 TRAIN_BUSY_OPEN = "Watch it"

@@ -16,6 +16,7 @@ EASED_BACK = (
 AGAIN = "New training with these photos"
 STATES = {
     "new": "Not started",
+    "waiting": "In line",
     "running": "Training",
     "paused": "Paused",
     "stopped": "Stopped",
@@ -43,6 +44,20 @@ STAGE_LINE = {
     stages.EXPORT: "File",
 }
 STARTING = "Starting"
+WAITS = "In line: it begins by itself after {count} others."
+WAITS_ONE = "In line: it begins by itself after one other."
+WAITS_NEXT = "In line: it begins by itself as soon as a graphics card is free."
+WAITS_HELD = "In line, and the line is held: nothing begins until you let it go on."
+QUEUE_TITLE = "In line"
+QUEUE_ABOUT = (
+    "They are trained in this order, one on each graphics card, also while this page is closed."
+)
+QUEUE_UP = "Earlier"
+QUEUE_DOWN = "Later"
+QUEUE_REMOVE = "Take out"
+QUEUE_HOLD = "Hold the line"
+QUEUE_GO = "Let it go on"
+QUEUE_HELD = "Held: nothing begins until you let it go on."
 PENDING = {
     "pause": "Pausing after this step",
     "stop": "Stopping after this step",
