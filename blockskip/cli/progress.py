@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
+from blockskip.cli.errors import new_console
 from blockskip.core import events, shortage, stages
 from blockskip.core.errors import Unexpected, UserError, WrongState, command, from_kind
 from blockskip.core.events import Event
@@ -33,7 +34,7 @@ def watch_run(run: Run, *, start: bool, as_json: bool = False) -> int:
     """Show a run's events until its process ends. Returns the exit code. start: start it first."""
     offset = run.events_path.stat().st_size if run.events_path.exists() else 0
     process = run.start() if start else None
-    console = Console(stderr=True, quiet=as_json)
+    console = new_console(quiet=as_json)
     console.print(Text.assemble("Run ", (run.name, "bold"), f" in {run.folder}"), soft_wrap=True)
     screen = RunDisplay(console, as_json)
     interrupted = False

@@ -12,17 +12,17 @@ from transformers import BlipForConditionalGeneration, BlipProcessor
 from blockskip.core.errors import BadFile
 from blockskip.models.captioners import Answer, Describe
 from blockskip.models.captioners.found import BLIP_HUB_ID
+from blockskip.models.sources import data_only
 
 NEW_TOKENS = 40
 
 
 def open_blip(folder: Path) -> Describe:
     """Load BLIP for the processor. Raises UserError if the folder has no such model."""
+    data_only.check_folder(folder)
     try:
-        processor = BlipProcessor.from_pretrained(folder, local_files_only=True)
-        model = BlipForConditionalGeneration.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True
-        ).eval()
+        processor = BlipProcessor.from_pretrained(folder, **data_only.TEXTS)
+        model = BlipForConditionalGeneration.from_pretrained(folder, **data_only.WEIGHTS).eval()
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise BadFile(
             f"The captioner in {folder} cannot be used: {str(error).partition(chr(10))[0]}",
