@@ -16,7 +16,7 @@ _DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
     f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³"
 }
 # commands to a terminal, and marks that turn the direction of what follows
-_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def safe_name(text: str, fallback: str, max_bytes: int = MAX_BYTES) -> str:
@@ -58,6 +58,11 @@ def shown_name(name: str) -> str:
     """Return a file's name, or a text that has some, as it can be shown: what is not UTF-8, controls
     a terminal or turns the direction of a line becomes question marks, one for each."""
     return _COMMANDS.sub("?", name.encode("utf-8", errors="replace").decode("utf-8"))
+
+
+def is_text(name: str) -> bool:
+    """Return whether a file's name is UTF-8; of others Python keeps the bytes as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _safe_character(character: str) -> str:

@@ -192,7 +192,7 @@ FILE_ROUTES = (
 def cases(seed: int) -> list[Case]:
     """Return requests of strangers, other pages and odd ones."""
     chance = random.Random(seed)
-    found = [
+    return [
         *numbered("stranger", "without the key or the cookie", _strangers()),
         *numbered("query", "the key in other places of an address", _queries()),
         *numbered("page", "other pages in the browser", _pages()),
@@ -200,7 +200,6 @@ def cases(seed: int) -> list[Case]:
         *numbered("path", "paths to other files", _paths()),
         *numbered("http", "requests that are none, too big or too slow", _odd(chance)),
     ]
-    return found
 
 
 def _studio(_: Path) -> Studio:

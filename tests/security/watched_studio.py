@@ -158,13 +158,11 @@ def opened_studio() -> Studio:
 
 def _routes(routes: Any) -> Any:
     for route in routes:
-        if hasattr(route, "path") and getattr(route, "methods", None):
-            yield route.path, tuple(sorted(route.methods))
-        elif hasattr(route, "path"):  # mounted below it
-            inner = list(_routes(getattr(route, "routes", None) or ()))
-            yield from ((route.path + path, methods) for path, methods in inner)
-            if not inner:
-                yield route.path, ("GET",)
+        inner = getattr(route, "original_router", route)  # FastAPI's included ones
+        if getattr(inner, "routes", None):
+            yield from _routes(inner.routes)
+        elif getattr(route, "path", None):
+            yield route.path, tuple(sorted(getattr(route, "methods", None) or ("GET",)))
 
 
 def filled(path: str, word: str = "x") -> str:

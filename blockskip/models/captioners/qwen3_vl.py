@@ -73,7 +73,7 @@ def open_tool(folder: Path) -> Describe:
 def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
         return AutoTokenizer.from_pretrained(folder, **data_only.TEXTS)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).partition("\n")[0]
         raise BadFile(f"The vocabulary in {folder} cannot be used: {reason}.", "") from error
 
