@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from corpus.cases import Case, demand, numbered, refusal
+from corpus.house import opened
 from helpers import tiny_captioner, tiny_detector, tiny_dino
 from security import traps
 from security.watched_studio import LET_THROUGH
@@ -107,7 +108,7 @@ def _tried(load: Load, trapped: Callable[[Path], Path], refuse: bool) -> tuple[C
 
     def check(folder: Path) -> None:
         subject = trapped(folder)
-        with traps.watched(folder / "canary"):
+        with opened(folder / "data"), traps.watched(folder / "canary"):
             error = refusal(lambda: load(subject))
         demand(error is not None or not refuse, f"{subject.name} was taken", LET_THROUGH)
 

@@ -20,7 +20,7 @@ from helpers.fake_feed import make_photos
 from security.watched_studio import LET_THROUGH
 
 ROOT = Path(__file__).resolve().parents[2]
-TRACE = ("strace", "-f", "-qq", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-e", "signal=none")
+TRACE = ("strace", "-f", "--seccomp-bpf", "-qq", "-e", "trace=connect,sendto,sendmsg,sendmmsg", "-e", "signal=none")
 MOST_S = 300
 _ADDRESS = re.compile(r"sa_family=AF_(\w+)")
 _PORT = re.compile(r"sin6?_port=htons\((\d+)\)")

@@ -6,6 +6,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import http.client
+import os
 import re
 import socket
 import tempfile
@@ -13,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from corpus.cases import Wrong, demand
+from corpus.cases import Wrong, demand, replaced
 from corpus.house import GOOD, SECRET, copy_house, opened
 
 LET_THROUGH = "let through"  # a verdict, beside those of corpus/cases.py
@@ -129,9 +130,22 @@ def keeps_quiet(answer: Answer, what: str) -> None:
 _kept = contextlib.ExitStack()
 
 
-@functools.cache
 def opened_studio() -> Studio:
-    """Return the studio of this process, started once and closed with it."""
+    """Return the studio of this process, opened once. `close_studio` closes it."""
+    studio = _launched()
+    os.environ["BLOCKSKIP_DATA"] = str(studio.data)  # a test may have another in between
+    os.environ["GRADIO_TEMP_DIR"] = str(studio.data / "gradio")
+    return studio
+
+
+def close_studio() -> None:
+    """Close the studio, and leave the process as it was before."""
+    _kept.close()
+    _launched.cache_clear()
+
+
+@functools.cache
+def _launched() -> Studio:
     from blockskip.studio import app, guard, run_state
 
     folder = Path(_kept.enter_context(tempfile.TemporaryDirectory(prefix="security-studio-")))
@@ -139,13 +153,12 @@ def opened_studio() -> Studio:
     (data / "secret.txt").write_text(SECRET, encoding="utf-8")
     (data / "runs" / GOOD[0] / "secret.txt").write_text(SECRET, encoding="utf-8")
     _kept.enter_context(opened(data))
-    run_state.start = lambda run: None  # no trainings
+    _kept.enter_context(replaced((run_state, "start", lambda run: None)))  # no trainings
     guards = guard.middleware
-    guard.middleware = lambda *words: [*guards(*words), guard.Middleware(Watched)]
-    try:
+    watching = (guard, "middleware", lambda *words: [*guards(*words), guard.Middleware(Watched)])
+    with replaced(watching):
         blocks, url = app.launch(app.free_port(18860), data)
-    finally:
-        guard.middleware = guards
+    _kept.callback(blocks.close, verbose=False)
     address, _, key = url.partition("/?key=")
     port = int(address.rpartition(":")[2])
     studio = Studio(port, key, "", data, tuple(_routes(blocks.app.routes)))
