@@ -92,7 +92,7 @@ def _tools() -> dict[str, tuple[Path, Load]]:
         "detector": (detector, lambda f: tools.load_tool(AutoModelForObjectDetection, f)),
         "likeness": (tiny_dino.write(made / "dino"), lambda f: tools.load_tool(Dinov2Model, f)),
         "captioner": (captioner, qwen3_vl.open_tool),
-        "blip": (detector, open_blip),
+        "blip": (tiny_captioner.save_blip(made / "blip"), open_blip),
         "lab": (tiny_dino.write(made / "lab"), _lab),
     }
 
@@ -160,7 +160,7 @@ def _pickles_beside() -> Iterator[tuple[Callable, Callable]]:
     for load in _family_loaders().values():
         yield _tried(_works(load), functools.partial(everywhere, DEMO), False)
     for name, (model, load) in _tools().items():
-        if name not in ("blip", "lab"):  # made without all its files
+        if name != "lab":  # made without all its files
             yield _tried(_works(load), functools.partial(everywhere, model), False)
 
 

@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from corpus.cases import Case, demand, numbered
+from corpus.cases import Case, demand, numbered, replaced
 from corpus.house import opened
 from helpers.fake_feed import feed, keep, make_photos, make_run
 from security.watched_studio import LET_THROUGH
@@ -173,6 +173,11 @@ def _nobodys_connection(folder: Path) -> None:
         with subprocess.Popen(words, stderr=subprocess.DEVNULL) as process:
             accepted, _ = server.accept()
             with accepted:
-                owner = peer.owner(accepted.getpeername(), accepted.getsockname())
+                scope = {"client": accepted.getpeername(), "server": accepted.getsockname()}
+                owner = peer.owner(scope["client"], scope["server"])
+                told = (peer, "_is_told", lambda: True), (os, "geteuid", lambda: 12345)
+                with replaced(*told):
+                    stranger = peer.is_other_user(scope)
             process.wait(10)
     demand(owner == pwd.getpwnam("nobody").pw_uid, f"nobody's connection is {owner}'s", LET_THROUGH)
+    demand(stranger, "nobody is taken for the user", LET_THROUGH)

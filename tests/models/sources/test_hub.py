@@ -31,7 +31,17 @@ def files():
         "text_encoder/model.fp16.safetensors": b"w" * 2000,
         "text_encoder/model.fp16-00001-of-00002.safetensors": b"w" * 2000,
         "README.md": b"about",
-        "../out/x.json": b"{}",
+        **dict.fromkeys(
+            (
+                "../out/x.json",
+                "/etc/x.json",
+                "C:/x.json",
+                "vae/CON.json",
+                "vae/x:y.json",
+                "vae//x.json",
+            ),
+            b"{}",
+        ),
     }
     return {**found, **unwanted}
 
