@@ -4,11 +4,12 @@ import logging
 import os
 import warnings
 
-from blockskip.core import torch_allocator
+from blockskip.core import environment, torch_allocator
 
 __version__ = "0.2.0"
 
 torch_allocator.configure()  # read by torch on import
+environment.refuse_telemetry()  # read by huggingface_hub and gradio on import
 # These messages are meant for programmers, not for users of this program.
 for _name in ("TRANSFORMERS_VERBOSITY", "DIFFUSERS_VERBOSITY"):
     os.environ.setdefault(_name, "error")

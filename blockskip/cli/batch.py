@@ -18,7 +18,7 @@ from blockskip.cli.new_run import make_run
 from blockskip.cli.pet_list import Pet, read_pets
 from blockskip.core.errors import UserError, command
 from blockskip.core.output import Json, print_result
-from blockskip.core.settings import Settings
+from blockskip.core.settings import Seed, Settings
 from blockskip.data.photos import find_photos
 from blockskip.memory.planning import planner
 from blockskip.runs import run_queue, storage
@@ -50,7 +50,9 @@ def batch(
     ] = None,
     steps: options.Steps = None,
     rank: options.Rank = None,
-    seed: Annotated[int | None, typer.Option(help="Of every run.")] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Of every run.", callback=options.checked(Seed))
+    ] = None,
     frames: options.Frames = "auto",
     as_json: Json = False,
 ) -> None:

@@ -14,7 +14,7 @@ from rich.text import Text
 from blockskip.cli import options
 from blockskip.cli.errors import console
 from blockskip.core.errors import BadInput, BadPhoto, UserError
-from blockskip.core.names import shown_name
+from blockskip.core.names import is_text, shown_name
 from blockskip.core.output import Json
 from blockskip.core.units import duration
 from blockskip.data.caption_files import captions_beside
@@ -130,12 +130,12 @@ class _Described:
 
     def can_be_named(self, path: Path) -> bool:
         """Return whether a file's name is text, and say if it is not."""
-        shown = shown_name(str(path))
-        if shown != str(path):
-            problem = "its name is not UTF-8 text; rename it"
-            self.rows.append({"photo": shown, "problem": problem})
-            self._say(f"{shown_name(path.name)} is left out: {problem}.", "yellow")
-        return shown == str(path)
+        if is_text(str(path)):
+            return True
+        problem = "its name is not UTF-8 text; rename it"
+        self.rows.append({"photo": shown_name(str(path)), "problem": problem})
+        self._say(f"{path.name} is left out: {problem}.", "yellow")
+        return False
 
     def watch(self, paths: dict[str, Path]) -> None:
         """Write each caption of the job as it comes. paths: by their names in the job. Ctrl-C ends

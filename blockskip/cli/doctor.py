@@ -4,7 +4,8 @@ The launchers also run it, before an environment exists and when it fails. There
 the standard library at the top, and runs as a plain file: `python -I blockskip/cli/doctor.py [fits
 [EXTRA] | card | --report FILE [--force]]`.
 
-A report has no photos, tokens or environment variables, and shows the home folder as `~`.
+A report has no photos, tokens or environment variables, and neither the user's nor the computer's
+name; the home folder is shown as `~`.
 """
 
 import datetime
@@ -130,6 +131,8 @@ def _is_report(path: Path) -> bool:
 
 def doctor(more: Callable[[], list[Line]] = list) -> Report:
     """Run all checks (torch in its own process), then another one. Never raises."""
+    from blockskip.core.privacy import redact
+
     lines = []
     for look in (
         *(_system, _folder, _packages, _environment, _launcher, surroundings.proxy),
@@ -139,15 +142,9 @@ def doctor(more: Callable[[], list[Line]] = list) -> Report:
             lines += look()
         except Exception as error:  # report a failed check and continue with the others
             lines.append(Line(look.__name__.strip("_"), WARNING, f"not checked: {error!r}"))
-    return Report([Line(n, s, redact(text), cure if s != OK else "") for n, s, text, cure in lines])
-
-
-def redact(text: str) -> str:
-    """Remove private data: the home folder, access tokens, passwords in URLs."""
-    home = str(Path.home())
-    for spelling in {home, home.replace("\\", "/"), home.replace("\\", "\\\\")} - {"/"}:
-        text = re.sub(re.escape(spelling) + r"(?![\w-])", "~", text, flags=re.IGNORECASE)
-    return re.sub(r"//[^/\s@]+@", "//", re.sub(r"\bhf_\w+", "(token)", text))
+    return Report(
+        [Line(n, s, redact(text), redact(cure) if s != OK else "") for n, s, text, cure in lines]
+    )
 
 
 def pins(extra: str = "") -> dict[str, str]:

@@ -7,15 +7,34 @@ import sys
 from collections.abc import Callable
 
 import typer
-from rich.console import Console
+from rich.console import Console, ConsoleRenderable, RenderHook
 from rich.text import Text
 from typer.exceptions import TyperException
 
 from blockskip.core import files
 from blockskip.core.errors import BadInput, UserError, command
+from blockskip.core.names import shown_name
 from blockskip.core.shortage import shortage
 
-console = Console(stderr=True)
+
+class _ShownNames(RenderHook):
+    """Makes what others wrote fit to be shown: a photo's name is no command to the terminal."""
+
+    def process_renderables(self, renderables: list[ConsoleRenderable]) -> list[ConsoleRenderable]:
+        for one in renderables:
+            if isinstance(one, Text):
+                one.plain = shown_name(one.plain)
+        return renderables
+
+
+def new_console(quiet: bool = False) -> Console:
+    """Return a console on stderr."""
+    made = Console(stderr=True, quiet=quiet)
+    made.push_render_hook(_ShownNames())
+    return made
+
+
+console = new_console()
 
 
 def exit_code_of(run: Callable[[], object]) -> int:

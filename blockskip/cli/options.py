@@ -16,7 +16,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 
 from blockskip.core import presets, settings
 from blockskip.core.errors import BadInput
-from blockskip.core.names import shown_name
+from blockskip.core.names import is_text, shown_name
 from blockskip.core.output_files import check_folder
 from blockskip.core.validation import first_problem
 from blockskip.models.sources.availability import PictureModel
@@ -102,7 +102,7 @@ def check_arguments(words: Sequence[str]) -> None:
     for before, word in zip(("", *words), words, strict=False):
         if not word and (not before.startswith("--") or before in _PATHS):
             raise BadInput("An empty name is not possible.", "Leave it out, or write one.")
-        if "\0" in word or shown_name(word) != word:
+        if "\0" in word or not is_text(word):
             raise BadInput(
                 f"“{shown_name(word)}” is not possible: it is not UTF-8 text.",
                 "Rename the file, or name the folder that it is in.",

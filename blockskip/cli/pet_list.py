@@ -12,7 +12,7 @@ from pydantic.dataclasses import dataclass as pydantic_dataclass
 
 from blockskip.core import files
 from blockskip.core.errors import BadInput, BadPhoto
-from blockskip.core.settings import Rank, Text, Word
+from blockskip.core.settings import Rank, Seed, Text, Word
 from blockskip.core.validation import validated
 from blockskip.studio.actions import trigger_word
 
@@ -27,7 +27,7 @@ class Options:
     budget: Annotated[float | None, Field(gt=0, lt=1e6)] = None
     steps: Annotated[int | None, Field(ge=1)] = None
     rank: Rank | None = None
-    seed: Annotated[int | None, Field(ge=0, lt=2**32)] = None
+    seed: Seed | None = None
     lr: Annotated[float | None, Field(gt=0, lt=1e6)] = None
     skip: Text | None = None
     precision: Text | None = None

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 from rich.text import Text
 
+from blockskip.cli.errors import new_console
 from blockskip.cli.turns import take_turn
 from blockskip.core import events, stages
 from blockskip.core.errors import Unexpected, UserError, WrongState, command, from_kind
@@ -33,7 +34,7 @@ STAGES = {
 def watch_run(run: Run, *, start: bool, as_json: bool = False) -> int:
     """Show a run's events until its process ends. Returns the exit code. start: start it first, or
     put it in the queue while another run trains."""
-    console = Console(stderr=True, quiet=as_json)
+    console = new_console(quiet=as_json)
     offset = run.events_path.stat().st_size if run.events_path.exists() else 0
     process = take_turn(run, console) if start else None
     console.print(Text.assemble("Run ", (run.name, "bold"), f" in {run.folder}"), soft_wrap=True)

@@ -1,4 +1,5 @@
-"""Variables of the environment that are other people's: they must not reach the studio's server.
+"""Variables of the environment: those of other people, which must not reach the studio's server, and
+those that keep the libraries from telling anybody about this computer.
 
 The studio speaks with its own page only, and Gradio's request to itself must not go to a proxy.
 Processes that download get the variables back (core/processes.py).
@@ -31,7 +32,17 @@ PYTHON = (
     "PYTHONVERBOSE",
     "PYTHONIOENCODING",
 )
+TELEMETRY_OFF = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",  # also diffusers' and transformers'
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "DO_NOT_TRACK": "1",  # whoever else keeps to it
+}
 _set_aside: dict[str, str] = {}
+
+
+def refuse_telemetry() -> None:
+    """Turn off all telemetry of libraries, here and in every process started from here."""
+    os.environ.update(TELEMETRY_OFF)
 
 
 def isolate() -> None:
@@ -41,6 +52,7 @@ def isolate() -> None:
             _set_aside[name] = os.environ.pop(name)
         elif name.upper().startswith("GRADIO_"):
             del os.environ[name]
+    refuse_telemetry()
 
 
 def set_aside() -> dict[str, str]:

@@ -20,14 +20,18 @@ from __future__ import annotations
 
 import os
 
+from blockskip.core.names import shown_name
+
 
 class UserError(Exception):
     """A problem that the user can solve. Raised directly if no subclass below fits.
 
-    title: one plain sentence that names the file or setting. remedy: how to solve the problem.
+    title: one plain sentence that names the file or setting. remedy: how to solve the problem. Both
+    may quote what others wrote (names, headers, servers' answers), which is made fit to be shown.
     """
 
     def __init__(self, title: str, remedy: str = "") -> None:
+        title, remedy = shown_name(title), shown_name(remedy)
         super().__init__(f"{title} {remedy}".strip())
         self.title = title
         self.remedy = remedy

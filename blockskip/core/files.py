@@ -68,13 +68,13 @@ def temporary_path(path: Path) -> Path:
 
 @contextlib.contextmanager
 def temporary_folder(path: Path) -> Iterator[Path]:
-    """Context manager with a new folder under the temporary name of `path`. It is deleted at the
-    end, unless it was renamed. Raises OSError."""
+    """Context manager with a new folder under the temporary name of `path`, which only this user can
+    open. It is deleted at the end, unless it was renamed. Raises OSError."""
     folder = temporary_path(path)
     _in_use.add(folder)
     try:
         shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
+        folder.mkdir(mode=0o700, parents=True)
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)

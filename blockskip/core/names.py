@@ -1,7 +1,9 @@
-"""Names of files and folders made from text of the user, valid on Windows, macOS and Linux."""
+"""Names of files and folders made from text of the user, valid on Windows, macOS and Linux; and names
+that others gave, as they can be shown."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Iterable
 
@@ -13,6 +15,8 @@ _PUNCTUATION = " .-_"
 _DEVICES = {"CON", "PRN", "AUX", "NUL", "CONIN$", "CONOUT$"} | {
     f"{port}{number}" for port in ("COM", "LPT") for number in "0123456789¹²³"
 }
+# commands to a terminal, and marks that turn the direction of what follows
+_COMMANDS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 def safe_name(text: str, fallback: str, max_bytes: int = MAX_BYTES) -> str:
@@ -51,8 +55,14 @@ def unused_name(name: str, taken: Iterable[str]) -> str:
 
 
 def shown_name(name: str) -> str:
-    """Return a file's name as it can be shown: bytes that are not UTF-8 become question marks."""
-    return name.encode("utf-8", errors="replace").decode("utf-8")
+    """Return a file's name, or a text that has some, as it can be shown: what is not UTF-8, controls
+    a terminal or turns the direction of a line becomes question marks, one for each."""
+    return _COMMANDS.sub("?", name.encode("utf-8", errors="replace").decode("utf-8"))
+
+
+def is_text(name: str) -> bool:
+    """Return whether a file's name is UTF-8; of others Python keeps the bytes as surrogates."""
+    return not any("\ud800" <= character <= "\udfff" for character in name)
 
 
 def _safe_character(character: str) -> str:

@@ -17,7 +17,12 @@ ROOT = Path(__file__).resolve().parents[2]
 ASSETS = ROOT / "assets"
 PRESETS = ROOT / "presets"
 QUANTISED_CACHE = Path("cache", "quantised")  # relative to the data folder, shared by all runs
-PRIVATE_FOLDERS = ("runs", "draft", "gradio")  # in the data folder, closed to other users
+PRIVATE_FOLDERS = (
+    "runs",
+    "draft",
+    "gradio",
+    "describe",
+)  # in the data folder, closed to other users
 MIN_FREE_BYTES = 2 << 30  # required on the drive of a newly chosen data folder
 
 

@@ -23,6 +23,7 @@ from PIL import Image, PngImagePlugin, TiffImagePlugin, UnidentifiedImageError
 
 from blockskip.core import files
 from blockskip.core.errors import BadFile, BadPhoto, NotFound, UserError
+from blockskip.core.names import shown_name
 from blockskip.data.caption_files import Captions, captions_beside
 from blockskip.data.orientation import normalise_image
 from blockskip.data.subject_boxes import Box, read_box
@@ -174,7 +175,7 @@ def read_photos(files: Sequence[Path], caption: str) -> tuple[list[Photo], list[
         try:
             good.append(read_photo(path, caption, captions))
         except UnusablePhoto as error:
-            bad.append(RejectedPhoto(path.name, error.reason))
+            bad.append(RejectedPhoto(shown_name(path.name), error.reason))
     if not good:
         shown = "; ".join(f"{r.name}: {r.reason}" for r in bad[:5]) + ("; …" if bad[5:] else "")
         title = (

@@ -37,15 +37,13 @@ class Access:
     key: str = field(default_factory=lambda: secrets.token_urlsafe(24))
     opening: bool = True
 
-    def has_key(self, query: bytes) -> bool:
-        """Return whether the query of an address has this launch's key."""
+    def has_key(self, headers: Headers, query: bytes = b"") -> bool:
+        """Return whether a program's header, or the query of an address, has this launch's key."""
         given = parse_qs(query.decode("latin-1")).get("key", [""])[0]
-        return _equal(given, self.key)
+        return _equal(headers.get(HEADER, ""), self.key) | _equal(given, self.key)
 
-    def admits(self, headers: Headers) -> bool:
-        """Return whether a request has the page's cookie or a program's header."""
-        if _equal(headers.get(HEADER, ""), self.key):
-            return True
+    def has_cookie(self, headers: Headers) -> bool:
+        """Return whether a request has the page's cookie."""
         try:
             cookies = SimpleCookie(headers.get("cookie", ""))
         except CookieError:

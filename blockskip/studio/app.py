@@ -24,6 +24,7 @@ from urllib.parse import urljoin
 
 from blockskip.core import environment, files, paths, processes
 from blockskip.core.errors import UserError, WrongState, from_kind
+from blockskip.core.names import shown_name
 from blockskip.core.paths import ASSETS
 from blockskip.memory import monitor
 from blockskip.studio import access, measuring, queue_screen, strings
@@ -38,13 +39,12 @@ USUAL_PORT = 7860
 LOCK = "studio.lock"  # in the data folder, held by its studio
 OPENING_S = 60.0  # seconds to wait for a studio that is being opened
 MAX_UPLOAD = "60mb"
-ENVIRONMENT = {  # before `import gradio`: no telemetry, no version check, no history in the browser
-    "GRADIO_ANALYTICS_ENABLED": "False",
+ENVIRONMENT = {  # before `import gradio`: no version check, no history in the browser
     "HF_HUB_OFFLINE": "1",
     "GRADIO_RUN_HISTORY": "False",
     "GRADIO_SHARE": "False",
     "GRADIO_SSR_MODE": "False",
-    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "FORWARDED_ALLOW_IPS": "",  # uvicorn takes no word of a client about where it comes from
 }
 
 
@@ -256,6 +256,13 @@ def _start_log(data: Path) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s %(message)s"))
     logging.getLogger().addHandler(handler)
     screen = logging.StreamHandler(sys.stderr)
-    screen.setFormatter(logging.Formatter("%(message)s"))
+    screen.setFormatter(_ShownNames("%(message)s"))
     log.addHandler(screen)
     log.setLevel(logging.INFO)
+
+
+class _ShownNames(logging.Formatter):
+    """Makes names in messages fit to be shown in a terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return shown_name(super().format(record))

@@ -20,6 +20,7 @@ from pathlib import Path
 from blockskip.core import files
 from blockskip.core.errors import BadFile, UserError
 from blockskip.core.formats import Later, check_format
+from blockskip.core.names import shown_name
 from blockskip.core.paths import data_dir
 from blockskip.core.validation import validated
 from blockskip.data import photo_features, photos, subject_boxes
@@ -312,7 +313,7 @@ def _prepare(path: Path, captions: dict[Path, str], demo: bool) -> PreparedPhoto
     try:
         photo = photos.read_photo(path, "")
     except photos.UnusablePhoto as error:
-        return path.name, error.reason
+        return shown_name(path.name), error.reason
     suffix = ".png" if max(photo.width, photo.height) <= 512 else ".jpg"
     copy = photos_dir() / f"{photo.sha[:16]}{suffix}"
     photos_dir().mkdir(parents=True, exist_ok=True)

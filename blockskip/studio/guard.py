@@ -18,7 +18,7 @@ from starlette.responses import HTMLResponse, PlainTextResponse, RedirectRespons
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from blockskip.core.shortage import shortage
-from blockskip.studio import strings
+from blockskip.studio import peer, strings
 from blockskip.studio.access import Access
 
 log = logging.getLogger(__name__)
@@ -83,6 +83,7 @@ class KeyHolders:
     """Middleware that refuses requests without the page's cookie or the key of this launch.
 
     The page is opened with the key in its address, and goes on at the clean address with a cookie.
+    Other users may have seen the address on the browser's command line (peer.py).
     """
 
     def __init__(self, app: ASGIApp, access: Access) -> None:
@@ -93,9 +94,11 @@ class KeyHolders:
             await self.app(scope, receive, send)
             return
         headers, query = Headers(scope=scope), scope.get("query_string", b"")
-        admitted = self.access.admits(headers)
         entrance = scope["path"] == "/" and scope["method"] == "GET" and query.startswith(b"key=")
-        if entrance and (admitted or self.access.has_key(query)):
+        admitted = self.access.has_cookie(headers)
+        if not admitted and self.access.has_key(headers, query if entrance else b""):
+            admitted = not peer.is_other_user(scope)
+        if entrance and admitted:
             await self._let_in(headers)(scope, receive, send)
         elif admitted:
             await self.app(scope, receive, send)

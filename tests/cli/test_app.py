@@ -142,7 +142,7 @@ def test_a_run_that_works_is_told_from_other_failures(call, run):
     ],
 )
 def test_how_a_run_ended_is_told_to_programs(call, run, monkeypatch, last, code, kind):
-    def start(run):
+    def start(run, card=""):
         if last:
             run.append(last)
         return SimpleNamespace(poll=lambda: code)

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 
 from blockskip.cli import doctor, nvidia_cards
+from blockskip.core.privacy import redact
 from blockskip.memory import monitor
 
 FILE = Path(doctor.__file__)
@@ -88,7 +89,7 @@ def test_nothing_private_is_told(quick, monkeypatch):
     ],
 )
 def test_redact(text, shown):
-    assert doctor.redact(text) == shown
+    assert redact(text) == shown
 
 
 @pytest.mark.parametrize("page_file_gib, state", [(8.0, doctor.WARNING), (30.0, doctor.OK)])

@@ -20,6 +20,7 @@ from blockskip.runs.run import create_run, list_runs, runs_dir
 
 COMMANDS: dict[tuple[str, ...], list[str]] = {
     ("train",): ["--demo"],
+    ("batch",): ["."],
     ("resume",): ["r"],
     ("preview",): ["r", "--prompt", "p", "--out", "p.png"],
     ("export",): ["r"],

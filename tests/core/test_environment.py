@@ -30,7 +30,9 @@ def test_the_studio_has_no_proxy_and_its_downloads_have(variables):
     variables |= {"PYTHONWARNINGS": "error", "PYTHONOPTIMIZE": "2"}
     environment.isolate()
     environment.isolate()  # nothing is lost by a second call
-    assert not [name for name in os.environ if name in NETWORK or name.startswith("GRADIO_")]
+    left = {name for name in os.environ if name in NETWORK or name.startswith("GRADIO_")}
+    assert left == {"GRADIO_ANALYTICS_ENABLED"} <= environment.TELEMETRY_OFF.keys()
+    assert environment.TELEMETRY_OFF.items() <= processes.child_environment(True).items()
     online, offline = processes.child_environment(True), processes.child_environment(False)
     assert {name: online[name] for name in NETWORK} == NETWORK
     assert not NETWORK.keys() & offline.keys() and offline["HF_HUB_OFFLINE"] == "1"
@@ -71,7 +73,7 @@ def test_other_users_cannot_open_what_holds_photos(monkeypatch, tmp_path):
         names = ("", *paths.PRIVATE_FOLDERS)
         return {name: (folder / name).stat().st_mode & 0o777 for name in names}
 
-    closed = dict.fromkeys(("", "runs", "draft", "gradio"), 0o700)
+    closed = dict.fromkeys(("", "runs", "draft", "gradio", "describe"), 0o700)
     monkeypatch.setenv("BLOCKSKIP_DATA", str(tmp_path / "new" / "data"))
     assert modes(paths.make_data_dir()) == closed
     shared = tmp_path / "shared"  # made by the user: it may hold other things too

@@ -55,7 +55,7 @@ def page(rows: Sequence[dict]) -> str:
         findings=_findings(tried, fuzzed),
         command=COMMAND,
         date=f"{datetime.date.today():%Y-%m-%d}",
-        machine=_machine(),
+        machine=machine(),
         minutes=sum(row["seconds"] for row in rows) / 60,
     )
     tables = ["## Inputs", _inputs(tried), "## Fuzzing", _fuzzing(fuzzed)]
@@ -81,7 +81,7 @@ def _findings(tried: Sequence[dict], fuzzed: Sequence[dict]) -> str:
     return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
 
 
-def _machine() -> str:
+def machine() -> str:
     name = platform.processor() or platform.machine()
     gib = psutil.virtual_memory().total / 2**30
     return f"{platform.system()}, {name}, {psutil.cpu_count()} cores, {gib:.0f} GiB of RAM, Python {platform.python_version()}"
@@ -94,7 +94,7 @@ def _inputs(tried: Sequence[dict]) -> str:
         counts = Counter(row["verdict"] for row in tried if row["kind"] == kind)
         rows.append((kind, sum(counts.values()), *(counts[name] for name in WRONG)))
     totals = Counter(row["verdict"] for row in tried)
-    return _table([*rows, ("all", len(tried), *(totals[name] for name in WRONG))])
+    return table([*rows, ("all", len(tried), *(totals[name] for name in WRONG))])
 
 
 def _fuzzing(fuzzed: Sequence[dict]) -> str:
@@ -104,7 +104,7 @@ def _fuzzing(fuzzed: Sequence[dict]) -> str:
         rows.append(
             (name, f"{row['executions']:,}", row["coverage"], f"{row['seconds']:.0f}", places)
         )
-    return _table(rows)
+    return table(rows)
 
 
 def _problems(tried: Sequence[dict], fuzzed: Sequence[dict]) -> list[str]:
@@ -114,7 +114,7 @@ def _problems(tried: Sequence[dict], fuzzed: Sequence[dict]) -> list[str]:
         return []
     shown = [tuple(_plain(cell) for cell in row) for row in wrong[:MOST_SHOWN]]
     more = [f"And {len(wrong) - MOST_SHOWN} more."] if len(wrong) > MOST_SHOWN else []
-    return ["## What did not hold", _table([("input", "result", "detail"), *shown]), *more]
+    return ["## What did not hold", table([("input", "result", "detail"), *shown]), *more]
 
 
 def _plain(text: str) -> str:
@@ -123,6 +123,6 @@ def _plain(text: str) -> str:
     return "".join(signs.get(sign, sign if sign.isprintable() else "?") for sign in text)[:200]
 
 
-def _table(rows: Sequence[tuple]) -> str:
+def table(rows: Sequence[tuple]) -> str:
     lines = ["| " + " | ".join(map(str, row)) + " |" for row in rows]
     return "\n".join([lines[0], "|" + "---|" * len(rows[0]), *lines[1:]])

@@ -9,8 +9,16 @@ from pathlib import Path
 import torch
 from helpers.comfy_families import qwen_vocabulary
 from PIL import Image
-from transformers import Qwen2Tokenizer, Qwen3VLConfig, Qwen3VLForConditionalGeneration
+from transformers import (
+    BertTokenizer,
+    BlipConfig,
+    BlipForConditionalGeneration,
+    Qwen2Tokenizer,
+    Qwen3VLConfig,
+    Qwen3VLForConditionalGeneration,
+)
 
+from blockskip.core import files
 from blockskip.core.repositories import tool_row
 
 MARKS = "<|vision_start|> <|vision_end|> <|image_pad|> <|video_pad|>"
@@ -75,6 +83,40 @@ def save_tool(folder: Path) -> Path:
     for name in ("vocab.json", "merges.txt"):
         (folder / name).write_bytes((folder / "words" / name).read_bytes())
     (folder / "preprocessor_config.json").write_text("{}", encoding="utf-8")
+    return folder
+
+
+def save_blip(folder: Path) -> Path:
+    """Write a random BLIP of the real one's layout, with a vocabulary of a few words."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[DEC]", "a", "cat", "on", "sofa"]
+    size = len(words)
+    text = {
+        "vocab_size": size,
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "encoder_hidden_size": 16,
+        "bos_token_id": 4,
+        "eos_token_id": 3,
+        "sep_token_id": 3,
+        "pad_token_id": 0,
+    }
+    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
+    vision |= {"num_attention_heads": 2, "image_size": 32, "patch_size": 8}
+    torch.manual_seed(0)
+    config = BlipConfig(text_config=text, vision_config=vision, projection_dim=16)
+    BlipForConditionalGeneration(config).save_pretrained(folder)
+    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
+    BertTokenizer(str(folder / "vocab.txt"), bos_token="[DEC]").save_pretrained(folder)
+    how = {"image_processor_type": "BlipImageProcessor", "processor_class": "BlipProcessor"}
+    how |= {
+        "do_normalize": True,
+        "do_resize": True,
+        "resample": 3,
+        "size": {"height": 32, "width": 32},
+    }
+    files.write_json(folder / "preprocessor_config.json", how)
     return folder
 
 

@@ -12,6 +12,7 @@ from diffusers import DiffusionPipeline
 from blockskip.lab.demo_world import parallel
 from blockskip.lab.demo_world.latents import load_vae
 from blockskip.lab.demo_world.model import Demo
+from blockskip.models.sources import data_only
 
 log = logging.getLogger(__name__)
 
@@ -61,7 +62,7 @@ def warm_start(work: Path, kind: type[Demo], folder: Path, vae_done: bool = True
     measured again. Transformer and text encoders are trained further with fresh optimisers.
     Counters come from ``folder/demo_model.json``.
     """
-    pipe = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, local_files_only=True)
+    pipe = DiffusionPipeline.from_pretrained(folder, dtype=torch.float32, **data_only.WEIGHTS)
     facts = json.loads((folder / "demo_model.json").read_text())
     model = {
         f"{part}.{name}": tensor

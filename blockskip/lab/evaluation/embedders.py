@@ -18,6 +18,7 @@ from blockskip.core.errors import BadFile
 DINO = "facebook/dino-vits16@refs/pr/1"  # DreamBooth's ViT-S/16; its main branch has a pickle only
 CLIP = "openai/clip-vit-base-patch32"
 BATCH = 16
+NO_PROGRAMS = {"trust_remote_code": False}
 SAFETENSORS_ONLY = {"use_safetensors": True}
 
 
@@ -86,9 +87,8 @@ def normalised(rows: Tensor) -> Tensor:
 def _load(kind: type, name: str) -> object:
     """Load from a folder, or from the Hub at a revision. Raises BadFile if that fails."""
     location, _, revision = name.partition("@")
-    options = (
-        {} if "Processor" in kind.__name__ or "Tokenizer" in kind.__name__ else SAFETENSORS_ONLY
-    )
+    texts = "Processor" in kind.__name__ or "Tokenizer" in kind.__name__
+    options = NO_PROGRAMS if texts else NO_PROGRAMS | SAFETENSORS_ONLY
     try:
         loaded = kind.from_pretrained(location, revision=revision or "main", **options)
     except (OSError, ValueError) as error:

@@ -12,18 +12,28 @@ from transformers import BlipForConditionalGeneration, BlipProcessor
 from blockskip.core.errors import BadFile
 from blockskip.models.captioners import Answer, Describe
 from blockskip.models.captioners.found import BLIP_HUB_ID
+from blockskip.models.sources import data_only
 
 NEW_TOKENS = 40
+# what transformers raises about a folder that holds something else, or only a part
+_UNUSABLE = (
+    OSError,
+    ValueError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    SafetensorError,
+)
 
 
 def open_blip(folder: Path) -> Describe:
     """Load BLIP for the processor. Raises UserError if the folder has no such model."""
+    data_only.check_folder(folder)
     try:
-        processor = BlipProcessor.from_pretrained(folder, local_files_only=True)
-        model = BlipForConditionalGeneration.from_pretrained(
-            folder, local_files_only=True, use_safetensors=True
-        ).eval()
-    except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        processor = BlipProcessor.from_pretrained(folder, **data_only.TEXTS)
+        model = BlipForConditionalGeneration.from_pretrained(folder, **data_only.WEIGHTS).eval()
+    except _UNUSABLE as error:
         raise BadFile(
             f"The captioner in {folder} cannot be used: {str(error).partition(chr(10))[0]}",
             f"It must be {BLIP_HUB_ID} with its .safetensors file; or write the captions by hand.",

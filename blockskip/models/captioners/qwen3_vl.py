@@ -27,7 +27,7 @@ from transformers import (
 from blockskip.core.errors import BadFile
 from blockskip.models.captioners import Answer, Describe
 from blockskip.models.captioners.found import ENCODER
-from blockskip.models.sources import tools
+from blockskip.models.sources import data_only, tools
 from blockskip.models.sources.empty_model import build_empty
 from blockskip.models.sources.layouts import read_index
 from blockskip.models.sources.part_checks import load_part
@@ -72,8 +72,8 @@ def open_tool(folder: Path) -> Describe:
 
 def _tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     try:
-        return AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        return AutoTokenizer.from_pretrained(folder, **data_only.TEXTS)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         reason = str(error).partition("\n")[0]
         raise BadFile(f"The vocabulary in {folder} cannot be used: {reason}.", "") from error
 

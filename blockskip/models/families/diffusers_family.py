@@ -25,7 +25,7 @@ from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from blockskip.core.errors import BadFile
 from blockskip.models.families.base import Config, Family, Sampling, Text
 from blockskip.models.families.patches import mean_positions, merge
-from blockskip.models.sources import Source
+from blockskip.models.sources import Source, data_only
 from blockskip.models.sources.assembly import assemble
 from blockskip.models.sources.empty_model import build_empty, new_part
 from blockskip.models.sources.layouts import read_index
@@ -77,17 +77,15 @@ class DiffusersFamily(Family):
         if isinstance(source, Source) and not source.is_folder:
             return self._assemble(source, dtype, {})
         folder = source.folder if isinstance(source, Source) else source
+        data_only.check_folder(folder)
         with loading_errors(folder):
-            pipe = self.pipeline.from_pretrained(
-                folder,
-                dtype=dtype,
-                local_files_only=True,
-                **self.own_parts(partial(_tokenizer, folder)),
-            )
+            parts = self.own_parts(partial(_tokenizer, folder))
+            pipe = self.pipeline.from_pretrained(folder, dtype=dtype, **data_only.WEIGHTS, **parts)
         return self.prepare(pipe)
 
     def open(self, source: Source, dtype: torch.dtype) -> DiffusionPipeline:
         transformer, encoder = self.streamed_parts
+        data_only.check_folder(source.folder)
         with loading_errors(source.folder):
             text = self.encoder.config_class.from_pretrained(source.folder / encoder)
             parts: dict[str, object] = {
@@ -100,7 +98,7 @@ class DiffusersFamily(Family):
             parts |= _scaled_parts(source, parts, dtype)
             parts |= self.own_parts(partial(_tokenizer, source.folder))
             pipe = self.pipeline.from_pretrained(
-                source.folder, dtype=dtype, local_files_only=True, **parts
+                source.folder, dtype=dtype, **data_only.WEIGHTS, **parts
             )
         return self.prepare(pipe)
 
@@ -236,7 +234,7 @@ class DiffusersFamily(Family):
 
 def _tokenizer(folder: Path, part: str) -> PreTrainedTokenizerBase:
     """Load a tokenizer in diffusers' layout."""
-    return AutoTokenizer.from_pretrained(folder / part, local_files_only=True)
+    return AutoTokenizer.from_pretrained(folder / part, **data_only.TEXTS)
 
 
 @contextmanager

@@ -26,6 +26,8 @@ from diffusers.modular_pipelines.flux3.decoders import Flux3DecodeStep
 from torch import Tensor
 from transformers import AutoTokenizer, PreTrainedTokenizerBase, Qwen3VLForConditionalGeneration
 
+from blockskip.models.sources import data_only
+
 ROPE_SCALE = 0.5  # of the positions of image tokens: Flux3PrepareLatentsStep.image_rope_scale
 
 # captions of one window, (B, window, D), and their rows in the batch
@@ -55,11 +57,11 @@ class Flux3Pipeline(DiffusionPipeline, Flux3LoraLoaderMixin):
         self.vae_scale_factor = 2 ** (len(vae.config.block_out_channels) - 1)
 
     @classmethod
-    def from_pretrained(
-        cls, folder: Path, dtype: torch.dtype, local_files_only: bool = True, **parts: Any
-    ) -> Flux3Pipeline:
+    def from_pretrained(cls, folder: Path, dtype: torch.dtype, **options: Any) -> Flux3Pipeline:
         """Load the parts that are not given from a folder that Flux3ModularPipeline has saved. It
-        saves no scheduler, unless another than its own was loaded into it."""
+        saves no scheduler, unless another than its own was loaded into it. options: parts, beside
+        those of data_only.WEIGHTS, which hold here anyway."""
+        parts = {name: part for name, part in options.items() if name not in data_only.WEIGHTS}
         kinds = {
             "transformer": Flux3Transformer2DModel,
             "text_encoder": Qwen3VLForConditionalGeneration,
@@ -67,7 +69,7 @@ class Flux3Pipeline(DiffusionPipeline, Flux3LoraLoaderMixin):
         }
         for part in kinds.keys() - parts.keys():
             parts[part] = kinds[part].from_pretrained(
-                folder / part, dtype=dtype, local_files_only=local_files_only
+                folder / part, dtype=dtype, **data_only.MODULE
             )
         scheduler, tokenizer = folder / "scheduler", folder / "tokenizer"
         parts["scheduler"] = (
@@ -75,9 +77,7 @@ class Flux3Pipeline(DiffusionPipeline, Flux3LoraLoaderMixin):
             if scheduler.exists()
             else FlowMatchEulerDiscreteScheduler(shift=Flux3SetTimestepsStep().shift)
         )
-        parts["tokenizer"] = AutoTokenizer.from_pretrained(
-            tokenizer, local_files_only=local_files_only
-        )
+        parts["tokenizer"] = AutoTokenizer.from_pretrained(tokenizer, **data_only.TEXTS)
         if not parts["tokenizer"].chat_template:
             raise ValueError(f"{tokenizer.name} has no chat template")
         return cls(**parts)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from blockskip.core import files
 from blockskip.core.errors import BadFile, ModelMissing, Unreachable, UserError, command
+from blockskip.core.names import is_safe_name
 from blockskip.core.repositories import Repository
 
 # configs, vocabularies, chat templates
@@ -53,8 +54,8 @@ def list_files(row: Repository, token: str | None = None) -> tuple[str, list[Rem
     )
     wanted = []
     for file in siblings:
-        if ".." in file.rfilename or "\\" in file.rfilename:
-            continue  # the path could leave the download folder
+        if not all(map(is_safe_name, file.rfilename.split("/"))):
+            continue  # it could leave the download folder, or be a device or a stream on Windows
         if not is_needed(row, file.rfilename):
             continue
         digest = file.lfs.sha256 if file.lfs else ""

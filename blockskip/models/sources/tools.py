@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from blockskip.core.errors import BadFile, ModelMissing, UserError, command
 from blockskip.core.repositories import ToolRow, tool_row
 from blockskip.core.units import GIB
-from blockskip.models.sources import hub
+from blockskip.models.sources import data_only, hub
 from blockskip.models.sources.hub import Progress
 from blockskip.models.sources.layouts import read_config
 from blockskip.models.sources.tensors import tensor_table
@@ -96,13 +96,10 @@ def load_tool(kind: type[PreTrainedModel], folder: Path, dtype: str = "float32")
     """
     from safetensors import SafetensorError
 
+    data_only.check_folder(folder)
     try:
         model, told = kind.from_pretrained(
-            folder,
-            local_files_only=True,
-            use_safetensors=True,
-            dtype=dtype,
-            output_loading_info=True,
+            folder, dtype=dtype, output_loading_info=True, **data_only.WEIGHTS
         )
     except (OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
         raise _unusable(folder, str(error).partition("\n")[0]) from error

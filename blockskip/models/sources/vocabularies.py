@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from blockskip.core.errors import ModelMissing, UserError, command
+from blockskip.models.sources import data_only
 from blockskip.models.sources.comfyui_locations import candidates
 from blockskip.models.sources.layouts import read_config, read_index
 
@@ -138,7 +139,7 @@ def load_tokenizer(source: Source, part: str) -> PreTrainedTokenizerBase:
     if wanted.chat_template:  # also a processor's
         kind = "Qwen2Tokenizer"
     tokenizer = getattr(transformers, kind).from_pretrained(
-        source.tokenizers[part], local_files_only=True, **_options(source, part)
+        source.tokenizers[part], **data_only.TEXTS, **_options(source, part)
     )
     if wanted.chat_template:
         known = tokenizer.get_vocab()

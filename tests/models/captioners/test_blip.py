@@ -1,12 +1,9 @@
 """BLIP by its real classes, with random weights: found where it lies, and used if it is whole."""
 
 import pytest
-import torch
 from helpers import tiny_captioner
 from huggingface_hub import constants
-from transformers import BertTokenizer, BlipConfig, BlipForConditionalGeneration
 
-from blockskip.core import files
 from blockskip.core.errors import UserError
 from blockskip.core.paths import data_dir
 from blockskip.models.captioners import found
@@ -15,38 +12,7 @@ from blockskip.models.captioners.blip import open_blip
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
-    """A random BLIP of the real one's layout, with a vocabulary of a few words."""
-    folder = tmp_path_factory.mktemp("mödel") / "captioner"
-    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[DEC]", "a", "cat", "on", "sofa"]
-    size = len(words)
-    text = {
-        "vocab_size": size,
-        "hidden_size": 16,
-        "intermediate_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "encoder_hidden_size": 16,
-        "bos_token_id": 4,
-        "eos_token_id": 3,
-        "sep_token_id": 3,
-        "pad_token_id": 0,
-    }
-    vision = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1}
-    vision |= {"num_attention_heads": 2, "image_size": 32, "patch_size": 8}
-    torch.manual_seed(0)
-    config = BlipConfig(text_config=text, vision_config=vision, projection_dim=16)
-    BlipForConditionalGeneration(config).save_pretrained(folder)
-    (folder / "vocab.txt").write_text("\n".join(words), encoding="utf-8")
-    BertTokenizer(str(folder / "vocab.txt"), bos_token="[DEC]").save_pretrained(folder)
-    how = {"image_processor_type": "BlipImageProcessor", "processor_class": "BlipProcessor"}
-    how |= {
-        "do_normalize": True,
-        "do_resize": True,
-        "resample": 3,
-        "size": {"height": 32, "width": 32},
-    }
-    files.write_json(folder / "preprocessor_config.json", how)
-    return folder
+    return tiny_captioner.save_blip(tmp_path_factory.mktemp("mödel") / "captioner")
 
 
 def test_it_says_some_words_of_a_photo_and_follows_no_instruction(model):

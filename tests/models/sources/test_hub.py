@@ -18,6 +18,9 @@ from blockskip.models.sources import hub_api
 
 DEMO = ASSETS / "demo-model"
 REPOSITORY = "some-lab/Tiny-FLUX"
+# names that would leave the download's folder, or be something else on Windows
+OUTSIDE = ("../out/x.json", "/elsewhere/x.json", "C:/x.json", "vae//x.json", "vae/..\\x.json")
+OUTSIDE += ("vae/CON.json", "vae/x:y.json")
 BIG = "transformer/diffusion_pytorch_model.safetensors"
 
 
@@ -31,7 +34,7 @@ def files():
         "text_encoder/model.fp16.safetensors": b"w" * 2000,
         "text_encoder/model.fp16-00001-of-00002.safetensors": b"w" * 2000,
         "README.md": b"about",
-        "../out/x.json": b"{}",
+        **dict.fromkeys(OUTSIDE, b"{}"),
     }
     return {**found, **unwanted}
 
@@ -178,7 +181,7 @@ def test_an_offer_says_what_must_still_come(files, row, online, monkeypatch):
 
 def wanted_of(files):
     """The names that a download takes."""
-    unwanted = "..", "text_encoders/", "text_encoder/model.fp16"
+    unwanted = (*OUTSIDE, "text_encoders/", "text_encoder/model.fp16")
     return {n for n in files if "/" in n and not n.startswith(unwanted)} | {"model_index.json"}
 
 
