@@ -1,10 +1,13 @@
 """`./launch.sh test tests/corpus --long` runs the whole corpus instead of the suite's sample."""
 
+import contextlib
+
 import pytest
 
 
 def pytest_addoption(parser):
-    parser.addoption("--long", action="store_true", help="run the whole corpus and write its page")
+    with contextlib.suppress(ValueError):  # tests/security has the same option
+        parser.addoption("--long", action="store_true", help="run all of it and write its page")
 
 
 @pytest.hookimpl(tryfirst=True)
