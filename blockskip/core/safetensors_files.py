@@ -86,12 +86,13 @@ def save_tensors(
     *,
     checksums: bool = True,
     by_row: bool = False,
+    lasting: bool = True,
 ) -> None:
     """Write a safetensors file atomically. The same tensors and metadata give the same bytes.
 
     tensors: name → Tensor of any device and shape. They are written one by one, since a window's
     tensors may take half of the RAM. by_row: one checksum for each row, for files that are read by
-    rows. Raises UserError if the disk is full.
+    rows. lasting: as in `files.write_bytes`. Raises UserError if the disk is full.
     """
     import torch
 
@@ -118,7 +119,7 @@ def save_tensors(
         for name in order:
             yield _bytes_of(tensors[name])
 
-    write_parts(path, parts())
+    write_parts(path, parts(), lasting=lasting)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

@@ -77,11 +77,13 @@ def automatic_name(settings: Settings, started: datetime.datetime) -> str:
 
 
 def claim(unfinished: Path, folder: Path, automatic: bool) -> Path:
-    """Rename the folder of a new run, and return its name. Two starts never get the same one.
+    """Rename the folder of a new run, and return its name once all of it is on the disk. Two starts
+    never get the same one.
 
     automatic: if the name is taken, add a number. Raises UserError if it is taken otherwise,
     OSError.
     """
+    files.sync_tree(unfinished)
     while True:
         if automatic:
             others = [name for name in os.listdir(folder.parent) if name != unfinished.name]
@@ -90,6 +92,7 @@ def claim(unfinished: Path, folder: Path, automatic: bool) -> Path:
             raise _taken(folder)
         try:
             os.rename(unfinished, folder)
+            files.sync_folder(folder.parent)
             return folder
         except OSError:
             if not exists(folder):  # else another process was quicker

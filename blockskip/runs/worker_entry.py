@@ -25,7 +25,7 @@ def main(folder: str) -> int:
     stopped."""
     run = Run(Path(folder))
     pid = {"pid": os.getpid()}  # for people and other programs; ours ask the lock
-    tell = partial(files.write_json, run.folder / "worker.json", pid)
+    tell = partial(files.write_json, run.folder / "worker.json", pid, lasting=False)
     with processes.holding(run.lock_path, tell) as ours:
         if not ours:
             return 1

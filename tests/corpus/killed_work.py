@@ -9,7 +9,7 @@ import dataclasses
 import importlib
 from pathlib import Path
 
-from blockskip.core import presets
+from blockskip.core import presets, repositories
 from blockskip.models.sources import download_process
 from blockskip.runs import image_process, image_requests, results, worker_process  # noqa: F401
 from blockskip.runs import run as run_module
@@ -56,7 +56,7 @@ def download(endpoint: str) -> int:
     constants.ENDPOINT, constants.HF_HUB_OFFLINE = endpoint, False
     constants.HUGGINGFACE_CO_URL_TEMPLATE = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
     row = download_row()
-    presets.model_row = lambda name: row  # type: ignore[assignment]
+    repositories.repository = lambda name: row  # type: ignore[assignment]
     return download_process.main([row.name])
 
 
