@@ -8,7 +8,6 @@ until it is synced (tests/corpus/disk.py tries every order of losing them).
 from __future__ import annotations
 
 import contextlib
-import errno
 import hashlib
 import json
 import os
@@ -22,6 +21,7 @@ from typing import IO, Any
 import psutil
 
 from blockskip.core.errors import BadFile, BadInput, DiskFull, Unreachable, UserError, command
+from blockskip.core.lasting_folders import make_folder, sync_folder
 from blockskip.core.shortage import is_disk_full, shortage
 from blockskip.core.validation import validated
 
@@ -32,8 +32,6 @@ except ImportError:  # Windows, where an open file cannot be deleted
 
 _TEMPORARY = re.compile(r".+\.(\d{1,10})\.tmp")
 _in_use: set[Path] = set()  # temporary folders of this process
-# network drives and others without such a call, or a folder that may only be written
-_NO_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EBADF)
 
 
 class Unreadable(BadFile, ValueError):
@@ -51,9 +49,7 @@ def write_bytes(path: Path, data: bytes, *, lasting: bool = True) -> None:
     write_parts(path, [data], lasting=lasting)
 
 
-def write_parts(
-    path: Path, parts: Iterable[bytes | memoryview], *, lasting: bool = True
-) -> None:
+def write_parts(path: Path, parts: Iterable[bytes | memoryview], *, lasting: bool = True) -> None:
     """Write like `write_bytes`, in parts, each of them produced only when it is written."""
     temporary = temporary_path(path)
     lasting = lasting and _in_use.isdisjoint(path.parents)  # they are synced when they are renamed
@@ -181,57 +177,6 @@ def _replace(source: Path, target: Path) -> None:
             if attempt == 9:
                 raise
             time.sleep(0.1)
-
-
-def sync_folder(folder: Path) -> None:
-    """Return once the names in a folder are on the disk. Raises OSError if the drive fails.
-
-    Windows has no such call. NTFS keeps the order of names, so that older ones are there too.
-    """
-    if os.name == "nt":
-        return
-    try:
-        descriptor = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except OSError as error:
-        if error.errno not in _NO_SYNC:
-            raise
-
-
-def sync_tree(folder: Path) -> None:
-    """Return once all that lies in a folder is on the disk. Raises OSError."""
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with open(Path(parent, name), "r+b") as file:  # Windows syncs no file opened for reading
-                os.fsync(file.fileno())
-        sync_folder(Path(parent))
-
-
-def make_folder(folder: Path, mode: int = 0o777) -> None:
-    """Create a folder and its parents, if they are missing, and return once they are on the disk.
-    Raises OSError."""
-    missing = [one for one in (folder, *folder.parents) if not one.exists()]
-    folder.mkdir(mode=mode, parents=True, exist_ok=True)
-    for one in missing if _in_use.isdisjoint(folder.parents) else ():
-        sync_folder(one.parent)
-
-
-def make_private(folder: Path) -> None:
-    """Create a folder that only this user can open, or close an existing one of this user to
-    others. Raises OSError if it cannot be created.
-
-    Windows has no such modes; there, a user's profile is private.
-    """
-    make_folder(folder, mode=0o700)
-    if os.name == "nt":
-        return
-    with contextlib.suppress(OSError):  # a file system without modes
-        status = folder.stat()
-        if status.st_uid == os.geteuid() and status.st_mode & 0o077:
-            folder.chmod(0o700)
 
 
 def write_text(path: Path, text: str) -> None:

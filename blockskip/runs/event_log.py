@@ -14,6 +14,7 @@ from pathlib import Path
 
 from blockskip.core import events, files
 from blockskip.core.events import Done, Event, Failed, Stopped
+from blockskip.core.lasting_folders import sync_folder
 
 _CHUNK = 1 << 14  # bytes
 _ENDS = (Done, Failed, Stopped)
@@ -55,7 +56,7 @@ def sync(path: Path) -> None:
     try:
         with open(path, "ab") as file:
             os.fsync(file.fileno())
-        files.sync_folder(path.parent)
+        sync_folder(path.parent)
     except OSError as error:
         raise files.disk_error(path, error) from error
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from blockskip.core import files, names
 from blockskip.core.errors import BadInput, command
+from blockskip.core.lasting_folders import sync_folder, sync_tree
 from blockskip.core.output_files import check_folder
 from blockskip.core.paths import data_dir
 from blockskip.core.settings import Settings
@@ -83,7 +84,7 @@ def claim(unfinished: Path, folder: Path, automatic: bool) -> Path:
     automatic: if the name is taken, add a number. Raises UserError if it is taken otherwise,
     OSError.
     """
-    files.sync_tree(unfinished)
+    sync_tree(unfinished)
     while True:
         if automatic:
             others = [name for name in os.listdir(folder.parent) if name != unfinished.name]
@@ -92,7 +93,7 @@ def claim(unfinished: Path, folder: Path, automatic: bool) -> Path:
             raise _taken(folder)
         try:
             os.rename(unfinished, folder)
-            files.sync_folder(folder.parent)
+            sync_folder(folder.parent)
             return folder
         except OSError:
             if not exists(folder):  # else another process was quicker

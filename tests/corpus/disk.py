@@ -55,9 +55,15 @@ class Disk:
             self._apply(index, operation)
 
     def cuts(self) -> list[int]:
-        """Return the operations after which power can be cut with a new outcome."""
-        kinds = (*CHANGES, "fsync")
-        return [i for i, operation in enumerate(self.operations) if operation.kind in kinds]
+        """Return the operations after which power is cut: all that change or sync something; of many
+        writes to a file in a row the first, a middle one and the last."""
+        kinds, found = (*CHANGES, "fsync"), []
+        numbered = [(i, o) for i, o in enumerate(self.operations) if o.kind in kinds]
+        for (kind, _), group in itertools.groupby(numbered, lambda n: (n[1].kind, n[1].path)):
+            some = [index for index, _ in group]
+            few = {some[0], some[len(some) // 2], some[-1]}
+            found += sorted(few) if kind == "write" else some
+        return found
 
     def state(self, at: int, kind: str, seed: int = 0) -> State:
         """Return what is left if power is cut after operation `at`. kind: one of KINDS."""
@@ -222,10 +228,9 @@ def _write(data: bytearray, operation: Operation, how: int) -> None:
         return
     if operation.kind == "cut":
         del data[operation.at :]
-    size = operation.at + len(operation.data)
-    data.extend(bytes(max(0, size - len(data))))
+    kept = operation.data[:how] if how >= 0 else operation.data
+    data.extend(bytes(max(0, operation.at + len(kept) - len(data))))
     if operation.kind == "write" and how != ZERO:
-        kept = operation.data if how == KEPT else operation.data[:how]
         data[operation.at : operation.at + len(kept)] = kept
 
 

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import builtins
 import functools
+import gc
 import importlib
 import io
 import json
@@ -78,6 +79,9 @@ def _code(code: int) -> int:
 
 def _copy_for_each_job() -> None:
     from corpus import killed_work, power_work  # noqa: F401  (imported once for all copies)
+
+    gc.collect()
+    gc.freeze()  # or each collection of the program would search all that was imported
 
     for line in sys.stdin:
         pid = os.fork()

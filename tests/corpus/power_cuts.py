@@ -4,8 +4,11 @@ work that nothing interrupted."""
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import functools
 import json
+import pickle
 import re
 import tempfile
 from collections.abc import Iterator
@@ -13,23 +16,26 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from corpus import disk, killed, kills, power_work, recorder
-from corpus.cases import DIFFERENT, HELD, LEFT, LOST, SILENT, Case, Verdict, Wrong, demand
+from corpus.cases import DIFFERENT, LEFT, LOST, SILENT, Case, Verdict, Wrong, demand, judge
 from corpus.disk import Disk, State
 from helpers import fake_feed
 
-from blockskip.core import events
+from blockskip.core import events, presets
 from blockskip.models.sources import hub
 from blockskip.runs import checkpoints, image_requests, storage
 from blockskip.runs.run import Run, list_runs
 
-WORKS = ("life", "quantised", "prepare", "settings", "download")
+WORKS = ("settings", "prepare", "download", "quantised", "life")
+REPOSITORY = "some-lab/Tiny-FLUX"
 RUN = f"data/runs/{power_work.NAME}"
 LOG = f"{RUN}/events.jsonl"
 # files that are made again, or mean nothing once the power was off
 PASSING = (".tmp", ".part", ".lock", ".log", "/lock", ".tmp/", ".unchecked.safetensors")
 PASSING += ("/cache/", "/control.json", "/worker.json", "/painter.json", "/failure.json", LOG)
 PASSING += ("/downloads/", "/draft/features/", "/draft/found/", "fingerprints.json")
-SAYING = (".log", ".lock", "/lock", "/worker.json", "/painter.json")  # do not matter to anybody
+OWN = ("studio.secret", "request.json", "draft.json", "comfyui.json")  # differ from time to time
+SAYING = (".tmp", ".log", ".lock", "/lock", "/worker.json", "/painter.json")
+kept: Path | None = None  # a folder for recordings
 
 
 @dataclass(frozen=True)
@@ -41,9 +47,7 @@ class Recording:
     disk: Disk
     versions: list[tuple[int, str, bytes]]
     right: dict[str, bytes]
-
-    def cuts(self) -> list[int]:
-        return self.disk.cuts()
+    caches: dict[str, bytes]
 
 
 @dataclass(frozen=True)
@@ -61,25 +65,31 @@ class Cut:
 
 @functools.cache
 def recorded(work: str) -> Recording:
-    """Do a work once in a process and record it."""
+    """Do a work once in a process and record it. In the long run it is kept (power_run.py)."""
+    if kept is not None and (kept / f"{work}.pickle").exists():
+        return pickle.loads((kept / f"{work}.pickle").read_bytes())
+    found = _recorded(work)
+    if kept is not None:
+        (kept / f"{work}.pickle").write_bytes(pickle.dumps(found))
+    return found
+
+
+def _recorded(work: str) -> Recording:
     with tempfile.TemporaryDirectory(prefix="power-") as name:
         base, journal = Path(name) / "base", Path(name) / "journal"
         base.mkdir()
-        code = _run(f"power_work.{record_name()}", (work, str(base), str(journal), _words(work)), base)
+        code = _run("power_work.record", (work, str(base), str(journal), _words(work)), base)
         assert code == 0, _said(base)
         operations = recorder.read(journal, base)
         found = Disk(operations)
         differs = _differs(found.whole(), disk.read_back(base))
         assert not differs, f"not all was recorded: {differs}"
-        versions = list(_versions(found))
+        whole_files = list(versions(found))
         right = {p: v for p, v in found.whole().items() if v is not None and is_result(p)}
         if work in ("life", "quantised"):
             _check_uninterrupted(found, right)
-    return Recording(work, found, versions, right)
-
-
-def record_name() -> str:
-    return "record"
+    caches = {path: data for _, path, data in whole_files if "/cache/" in path}
+    return Recording(work, found, whole_files, right, caches)
 
 
 def _words(work: str) -> tuple[str, ...]:
@@ -110,7 +120,7 @@ def _differs(one: State, other: State) -> list[str]:
     return sorted(path for path in {*one, *other} if one.get(path, 0) != other.get(path, 0))
 
 
-def _versions(found: Disk) -> Iterator[tuple[int, str, bytes]]:
+def versions(found: Disk) -> Iterator[tuple[int, str, bytes]]:
     for index, operation in enumerate(found.operations):
         if operation.kind in ("close", "rename", "link"):
             place = operation.to or operation.path
@@ -136,9 +146,6 @@ def _check_uninterrupted(found: Disk, right: dict[str, bytes]) -> None:
 def is_result(path: str) -> bool:
     """Return whether a file is worth keeping."""
     return not any(path.endswith(part) or "/" in part and part in path for part in PASSING)
-
-
-# --- what is seen without the program ------------------------------------------------------------
 
 
 def problem(cut: Cut) -> tuple[str, str] | None:
@@ -204,11 +211,9 @@ def _check_log(found: Recording, cut: Cut, state: State) -> None:
 def _events(data: bytes | None) -> list[events.Event]:
     found = []
     for line in (data or b"").splitlines():
-        try:
+        with contextlib.suppress(ValueError):
             found.append(events.from_json(line))
-        except ValueError:
-            continue
-    return [event for event in found if event is not None]
+    return found
 
 
 def _by_path(versions: list[tuple[int, str, bytes]]) -> dict[str, list[bytes]]:
@@ -218,30 +223,28 @@ def _by_path(versions: list[tuple[int, str, bytes]]) -> dict[str, list[bytes]]:
     return found
 
 
-# --- what the program makes of it ----------------------------------------------------------------
-
-
 def key(cut: Cut) -> str:
     """Return a hash of what matters in the state that a cut leaves: of the log its end, and which
-    pictures it tells of."""
-    found = recorded(cut.work).disk
-    return cut.work + found.digest(found.state(cut.at, cut.kind), _what_counts)
+    pictures it tells of; of a damaged cache its length and whether its header is whole."""
+    found = recorded(cut.work)
+    state = found.disk.state(cut.at, cut.kind)
+    return cut.work + found.disk.digest(state, functools.partial(_what_counts, found.caches))
 
 
-def _what_counts(path: str, data: bytes) -> bytes | None:
+def _what_counts(caches: dict[str, bytes], path: str, data: bytes) -> bytes | None:
     if path == LOG:
         pictures = [(e.step, e.index) for e in _events(data) if isinstance(e, events.Image)]
         kinds = [type(e).__name__ for e in _events(data)]
         ends = [kind for kind in kinds if kind in ("Done", "Stopped", "Failed")]
         return json.dumps([pictures, ends, kinds[-1:], data[-1:] == b"\n", b"\0" in data]).encode()
-    return b"" if path.endswith(SAYING) else None
+    if "/cache/" in path and data != (whole := caches.get(path, b"")):
+        return json.dumps([len(data) - len(whole), data[:4096] == whole[:4096]]).encode()
+    return b"" if path.endswith(SAYING) else None  # read by nobody
 
 
-def judge(cut: Cut) -> Verdict:
+def verdict(cut: Cut) -> Verdict:
     """Go on with the work after a cut and judge what comes out."""
-    from corpus.cases import judge as judge_case
-
-    return judge_case(Case(cut.id, f"power: {cut.work}", lambda folder: (cut, folder), _check))
+    return judge(Case(cut.id, f"power: {cut.work}", lambda folder: (cut, folder), _check))
 
 
 def _check(subject: tuple[Cut, Path]) -> None:
@@ -259,7 +262,7 @@ def _check(subject: tuple[Cut, Path]) -> None:
         storage.clean_all()
     if data.exists():
         kills.check_locks(data)
-    _compare(found, disk.read_back(base), "pictures" in _told(found, cut)[1])
+    _compare(found, disk.read_back(base))
 
 
 def _train_on(found: Recording, cut: Cut, base: Path) -> bool:
@@ -324,19 +327,14 @@ def _do_again(cut: Cut, base: Path) -> None:
         words = _words("download")
         code = _run("power_work.fetch", words, base)
         demand(code == 0, f"the download does not go on: {_said(base)[-300:]}", LOST)
-        demand(hub.downloaded(killed_row()) is not None, "the model is not whole", LOST)
+        row = dataclasses.replace(presets.model_rows()["demo"], name="tiny", source=REPOSITORY)
+        demand(hub.downloaded(row) is not None, "the model is not whole", LOST)
     else:
         code = _run(f"power_work.{cut.work}", (str(base), *_words(cut.work)), base)
         demand(code in (0, None), f"it cannot be done again: {_said(base)[-300:]}", LOST)
 
 
-def killed_row():
-    from corpus.killed_work import download_row
-
-    return download_row()
-
-
-def _compare(found: Recording, got: State, pictures_told: bool) -> None:
+def _compare(found: Recording, got: State) -> None:
     """Raise Wrong if results differ or files are left behind."""
     newest = max((p for p in found.right if "/checkpoints/" in p), default="")
     for path, data in found.right.items():
@@ -344,11 +342,8 @@ def _compare(found: Recording, got: State, pictures_told: bool) -> None:
         optional = optional or path.endswith("/studio.json") or "/pictures/" in path
         if not optional or path in got:
             demand(path in got, f"{path} is missing", DIFFERENT)
-            same = got[path] == data or path.endswith(("studio.secret", "request.json"))
+            same = got[path] == data or path.endswith(OWN)
             demand(same, f"{path} has other bytes", DIFFERENT)
     known = {path for _, path, _ in found.versions}
     left = [p for p, v in got.items() if v is not None and p not in known and is_result(p)]
     demand(not left, f"left behind: {left[:4]}", LEFT)
-
-
-HELD_ALL = HELD

@@ -23,10 +23,10 @@ from blockskip.runs.run import Run, create_run
 from blockskip.studio import access, run_preferences
 
 NAME = "pet"
-STEPS = 5
+STEPS = 4
 PAUSE_AT = 3
 PROMPTS = ("a photo of sks cat", "a photo of sks cat in the snow")
-PART_BYTES = 1 << 16  # of a download that is kept at once
+SYNC_BYTES = 1 << 16  # of a partial file
 
 
 def record(work: str, base: str, journal: str, arguments: tuple) -> int:
@@ -94,7 +94,7 @@ def download(base: str, endpoint: str) -> None:
 
 def fetch(endpoint: str) -> int:
     """Download the tiny model, or what is missing of it."""
-    hub.PART_BYTES = PART_BYTES
+    hub.SYNC_BYTES = SYNC_BYTES
     return killed_work.download(endpoint)
 
 
