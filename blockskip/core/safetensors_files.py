@@ -90,9 +90,8 @@ def save_tensors(
 ) -> None:
     """Write a safetensors file atomically. The same tensors and metadata give the same bytes.
 
-    tensors: name → Tensor of any device and shape. They are written one by one, since a window's
-    tensors may take half of the RAM. by_row: one checksum for each row, for files that are read by
-    rows. lasting: as in `files.write_bytes`. Raises UserError if the disk is full.
+    tensors: name → Tensor of any device and shape, written one by one, since they may take half of
+    the RAM. by_row: a checksum for each row, to read by rows. lasting, errors: as `write_bytes`.
     """
     import torch
 
