@@ -17,7 +17,7 @@ from blockskip.core.paths import data_dir, make_data_dir
 from blockskip.data.photos import find_photos
 from blockskip.memory.planning.planner import choose_settings
 from blockskip.models import sources
-from blockskip.models.sources import hub, registry
+from blockskip.models.sources import download_process, hub, registry
 from blockskip.runs import control, image_requests, results
 from blockskip.runs.run import Run, create_run
 from blockskip.studio import access, run_preferences
@@ -94,7 +94,7 @@ def download(base: str, endpoint: str) -> None:
 
 def fetch(endpoint: str) -> int:
     """Download the tiny model, or what is missing of it."""
-    hub.SYNC_BYTES = SYNC_BYTES
+    hub.SYNC_BYTES, download_process._CHUNK_BYTES = SYNC_BYTES, SYNC_BYTES // 2
     return killed_work.download(endpoint)
 
 

@@ -47,7 +47,9 @@ __all__ = [
 __all__ += ["token_state", "try_token"]
 
 RESERVED_BYTES = 2 << 30  # bytes left free on the disk for the system
-SYNC_BYTES = 64 << 20  # of a partial file: a power cut damages at most twice as many at its end
+SYNC_BYTES = (
+    64 << 20
+)  # of a partial file, more than a chunk: a power cut damages at most twice as many
 Progress = Callable[[int, int, str], None]  # bytes present, bytes in total, current file
 
 
