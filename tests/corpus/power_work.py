@@ -99,7 +99,8 @@ def fetch(endpoint: str) -> int:
 
 
 def finish(folder: str) -> int:
-    """Train until the end, as after a click on Resume."""
+    """Train until the end, as after a click on Resume, which forgets a pause that was asked for."""
+    Run(Path(folder)).control_path.unlink(missing_ok=True)
     return killed_work.train(folder)
 
 
