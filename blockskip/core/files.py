@@ -1,6 +1,8 @@
-"""Files that survive a crash. They are written under a temporary name, then renamed.
+"""Files that survive a crash and a power cut. They are written under a temporary name, then renamed.
 
-A killed writer leaves its temporary file or folder, NAME.PID.tmp, which `remove_leftovers` finds.
+A killed writer leaves its temporary file or folder, NAME.PID.tmp, which `remove_leftovers` finds. A
+power cut takes what is not on the disk yet: the content of a file, and the names of a folder, each
+until it is synced (tests/corpus/disk.py tries every order of losing them).
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from typing import IO, Any
 import psutil
 
 from blockskip.core.errors import BadFile, BadInput, DiskFull, Unreachable, UserError, command
+from blockskip.core.lasting_folders import make_folder, sync_folder
 from blockskip.core.shortage import is_disk_full, shortage
 from blockskip.core.validation import validated
 
@@ -36,25 +39,33 @@ class Unreadable(BadFile, ValueError):
     without the file."""
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Write atomically. Raises UserError if the disk is full or the folder is not writable."""
-    write_parts(path, [data])
+def write_bytes(path: Path, data: bytes, *, lasting: bool = True) -> None:
+    """Write atomically, and return once it is on the disk. Raises UserError if the disk is full or
+    the folder is not writable.
+
+    lasting: False for a file that is made again after a power cut, if whoever reads it knows a
+    damaged one.
+    """
+    write_parts(path, [data], lasting=lasting)
 
 
-def write_parts(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+def write_parts(path: Path, parts: Iterable[bytes | memoryview], *, lasting: bool = True) -> None:
     """Write like `write_bytes`, in parts, each of them produced only when it is written."""
     temporary = temporary_path(path)
+    lasting = lasting and _in_use.isdisjoint(path.parents)  # they are synced when they are renamed
+    rename = replace if lasting else _replace
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         with _locked_for_writing(temporary) as file:
             for part in parts:
                 file.write(part)
             file.flush()
-            os.fsync(file.fileno())
+            if lasting:
+                os.fsync(file.fileno())
             if fcntl is not None:  # still locked, so that it is not taken for a leftover
-                replace(temporary, path)
+                rename(temporary, path)
         if fcntl is None:
-            replace(temporary, path)
+            rename(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):  # its parent may be a file
             temporary.unlink(missing_ok=True)
@@ -151,6 +162,12 @@ def _is_still(path: Path, file: IO[bytes]) -> bool:
 
 
 def replace(source: Path, target: Path) -> None:
+    """Rename within a folder, and return once that is on the disk. Raises OSError."""
+    _replace(source, target)
+    sync_folder(target.parent)
+
+
+def _replace(source: Path, target: Path) -> None:
     """Call os.replace, retrying for a second, since a Windows virus scanner may hold the target."""
     for attempt in range(10):
         try:
@@ -162,43 +179,32 @@ def replace(source: Path, target: Path) -> None:
             time.sleep(0.1)
 
 
-def make_private(folder: Path) -> None:
-    """Create a folder that only this user can open, or close an existing one of this user to
-    others. Raises OSError if it cannot be created.
-
-    Windows has no such modes; there, a user's profile is private.
-    """
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if os.name == "nt":
-        return
-    with contextlib.suppress(OSError):  # a file system without modes
-        status = folder.stat()
-        if status.st_uid == os.geteuid() and status.st_mode & 0o077:
-            folder.chmod(0o700)
-
-
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically, with \\n line endings."""
+    """Write UTF-8 text like `write_bytes`, with \\n line endings."""
     write_bytes(path, text.encode("utf-8"))
 
 
 def write_private(path: Path, text: str) -> None:
-    """Write UTF-8 text atomically to a file that only this user can read. Raises UserError."""
+    """Write UTF-8 text like `write_bytes` to a file that only this user can read. Raises
+    UserError."""
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         temporary.unlink(missing_ok=True)
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with open(descriptor, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
         replace(temporary, path)
     except OSError as error:
         raise disk_error(path, error) from error
 
 
-def write_json(path: Path, value: object) -> None:
-    """Write a JSON file atomically, without sorting its keys."""
-    write_text(path, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+def write_json(path: Path, value: object, *, lasting: bool = True) -> None:
+    """Write a JSON file like `write_bytes`, without sorting its keys."""
+    text = json.dumps(value, indent=1, ensure_ascii=False) + "\n"
+    write_bytes(path, text.encode("utf-8"), lasting=lasting)
 
 
 def read_json(path: Path, schema: Any = dict[str, Any], remedy: str = "Delete it.") -> Any:

@@ -11,6 +11,7 @@ import platformdirs
 
 from blockskip.core import files
 from blockskip.core.errors import BadFile, BadInput, DiskFull
+from blockskip.core.lasting_folders import make_private
 from blockskip.core.units import GIB
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -59,9 +60,9 @@ def make_data_dir() -> Path:
                 "Move it away, or set the environment variable BLOCKSKIP_DATA to another place.",
             )
         if not folder.exists() or folder == default_dir():
-            files.make_private(folder)
+            make_private(folder)
         for name in PRIVATE_FOLDERS:
-            files.make_private(folder / name)
+            make_private(folder / name)
     except OSError as error:
         raise files.disk_error(folder, error) from error
     return folder
@@ -156,7 +157,7 @@ def _check_writable(folder: Path) -> None:
     trial = folder / f"can be written.{os.getpid()}.tmp"
     try:
         if not folder.exists():
-            files.make_private(folder)
+            make_private(folder)
         trial.write_bytes(b"yes")
         trial.unlink()
     except OSError as error:

@@ -86,12 +86,12 @@ def save_tensors(
     *,
     checksums: bool = True,
     by_row: bool = False,
+    lasting: bool = True,
 ) -> None:
     """Write a safetensors file atomically. The same tensors and metadata give the same bytes.
 
-    tensors: name → Tensor of any device and shape. They are written one by one, since a window's
-    tensors may take half of the RAM. by_row: one checksum for each row, for files that are read by
-    rows. Raises UserError if the disk is full.
+    tensors: name → Tensor of any device and shape, written one by one, since they may take half of
+    the RAM. by_row: a checksum for each row, to read by rows. lasting, errors: as `write_bytes`.
     """
     import torch
 
@@ -118,7 +118,7 @@ def save_tensors(
         for name in order:
             yield _bytes_of(tensors[name])
 
-    write_parts(path, parts())
+    write_parts(path, parts(), lasting=lasting)
 
 
 def load_tensors(path: Path) -> dict[str, Tensor]:

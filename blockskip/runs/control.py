@@ -38,7 +38,7 @@ def send(path: Path, word: str, prompts: Sequence[str] = ()) -> None:
         if waiting.get("command") in ("pause", "stop"):
             raise WrongState("This run is about to end.", "Resume it first.")
         wanted = [*waiting.get("prompts", []), *wanted]
-    files.write_json(path, {"command": word, "prompts": wanted})
+    files.write_json(path, {"command": word, "prompts": wanted}, lasting=False)
 
 
 def take(path: Path, words: Sequence[str]) -> dict:

@@ -1,5 +1,7 @@
 """`events.jsonl`: one writer appends lines, many readers read them. Does not import torch.
 
+A power cut may take the lines since the last `sync`, which follows the end of a run by itself.
+
 A killed writer leaves an incomplete line, which all readers skip, like any line that is no event.
 All functions raise UserError if the file cannot be used; a missing one is an empty one.
 """
@@ -11,9 +13,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from blockskip.core import events, files
-from blockskip.core.events import Event
+from blockskip.core.events import Done, Event, Failed, Stopped
+from blockskip.core.lasting_folders import sync_folder
 
 _CHUNK = 1 << 14  # bytes
+_ENDS = (Done, Failed, Stopped)
 
 
 def read(path: Path, offset: int = 0) -> tuple[list[Event], int]:
@@ -41,6 +45,18 @@ def append(path: Path, event: Event) -> None:
                 if torn:
                     file.write(b"\n")
             file.write((events.to_json(event) + "\n").encode("utf-8"))
+        if isinstance(event, _ENDS):
+            sync(path)
+    except OSError as error:
+        raise files.disk_error(path, error) from error
+
+
+def sync(path: Path) -> None:
+    """Return once all events are on the disk."""
+    try:
+        with open(path, "ab") as file:
+            os.fsync(file.fileno())
+        sync_folder(path.parent)
     except OSError as error:
         raise files.disk_error(path, error) from error
 

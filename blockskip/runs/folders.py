@@ -11,6 +11,7 @@ from pathlib import Path
 
 from blockskip.core import files, names
 from blockskip.core.errors import BadInput, command
+from blockskip.core.lasting_folders import sync_folder, sync_tree
 from blockskip.core.output_files import check_folder
 from blockskip.core.paths import data_dir
 from blockskip.core.settings import Settings
@@ -77,11 +78,13 @@ def automatic_name(settings: Settings, started: datetime.datetime) -> str:
 
 
 def claim(unfinished: Path, folder: Path, automatic: bool) -> Path:
-    """Rename the folder of a new run, and return its name. Two starts never get the same one.
+    """Rename the folder of a new run, and return its name once all of it is on the disk. Two starts
+    never get the same one.
 
     automatic: if the name is taken, add a number. Raises UserError if it is taken otherwise,
     OSError.
     """
+    sync_tree(unfinished)
     while True:
         if automatic:
             others = [name for name in os.listdir(folder.parent) if name != unfinished.name]
@@ -90,6 +93,7 @@ def claim(unfinished: Path, folder: Path, automatic: bool) -> Path:
             raise _taken(folder)
         try:
             os.rename(unfinished, folder)
+            sync_folder(folder.parent)
             return folder
         except OSError:
             if not exists(folder):  # else another process was quicker

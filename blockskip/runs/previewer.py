@@ -72,10 +72,12 @@ class Previewer:
         return self.run.previews_dir / f"{'large' if large else 'step'}-{step:05d}"
 
     def has_previews(self, step: int, large: bool = False) -> bool:
-        """Return whether all previews of a step were written."""
+        """Return whether all previews of a step were written and are in the log, which shows them."""
         s = self.model.settings
         last = len(s.preview_prompts) * s.preview_images - 1
-        return last < 0 or (self.folder(step, large) / f"{last:02d}.png").exists()
+        written = last < 0 or (self.folder(step, large) / f"{last:02d}.png").exists()
+        shown = {(e.step, e.large, e.index) for e in self.run.events()[0] if isinstance(e, Shown)}
+        return written and shown >= {(step, large, index) for index in range(last + 1)}
 
     def sample_previews(self, step: int, large: bool = False) -> None:
         """Sample the previews of a step. large: in full size, for themselves: the same noise gives

@@ -28,7 +28,7 @@ from blockskip.memory.usage_peaks import DiskMonitor
 from blockskip.memory.vram_cap import limit_vram, untried_device_warning
 from blockskip.models import sources
 from blockskip.models.sources import Source
-from blockskip.runs import checkpoints, results, slow_steps
+from blockskip.runs import checkpoints, event_log, results, slow_steps
 from blockskip.runs.folders import step_of
 from blockskip.runs.previewer import Previewer, with_pictures
 from blockskip.runs.reporter import Reporter
@@ -210,7 +210,9 @@ class Worker:
                 latents = model.encode_draws(
                     photos, draws, lambda n, total: self._progress(stages.LATENTS, n, total)
                 )
-                safetensors_files.save_tensors(path, {"latents": latents}, {"fingerprint": stamp})
+                safetensors_files.save_tensors(
+                    path, {"latents": latents}, {"fingerprint": stamp}, lasting=False
+                )
         free_memory()
         trained = list(dict.fromkeys([*captions, settings.class_caption, ""]))
         text = model.family.trim_text(text.rows([wanted.index(caption) for caption in trained]))
@@ -277,6 +279,7 @@ class Worker:
 
     def _save_checkpoint(self, trainer: Trainer) -> Path:
         path = self.run.checkpoints_dir / f"step-{trainer.step:05d}.safetensors"
+        event_log.sync(self.run.events_path)  # no step of it is trained and told again
         trainer.save(path)
         self.reporter.write(
             Saved(

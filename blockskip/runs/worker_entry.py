@@ -35,7 +35,7 @@ def _work(run: Run) -> int:
 
     def tell() -> None:
         mark = vanished.mark(run) | {"card": os.environ.get(VISIBLE, "")}
-        files.write_json(run.folder / "worker.json", mark)
+        files.write_json(run.folder / "worker.json", mark, lasting=False)
 
     with processes.holding(run.lock_path, tell) as ours:
         if not ours:

@@ -49,7 +49,7 @@ class WindowStore:
 def save_window(path: Path, window: dict[str, Tensor], fingerprint: str) -> None:
     """Write a window's tensors in their dtypes. Raises UserError if the disk is full."""
     stamp = {"fingerprint": fingerprint}
-    safetensors_files.save_tensors(path, window, stamp, by_row=True)
+    safetensors_files.save_tensors(path, window, stamp, by_row=True, lasting=False)
 
 
 def load_rows(path: Path, start: int, stop: int, device: torch.device) -> dict[str, Tensor]:

@@ -6,31 +6,39 @@ of one that has everything imported, which saves seconds each:
 
     python killed.py                       reads jobs from stdin, a JSON line each, and answers so
     python killed.py JOB                   does one job
+
+With at = FREE nothing is counted: the work is recorded, or what a power cut left is taken up again.
 """
 
 from __future__ import annotations
 
 import builtins
 import functools
+import gc
+import importlib
 import io
 import json
 import os
 import signal
 import subprocess
 import sys
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from corpus import recorder
+
 ROOT = Path(__file__).resolve().parents[2]
 KILLED = 137  # exit code that stands for a kill
+FREE = -1
 OPERATIONS = "operations.jsonl"  # beside the data folder
 
 
 def run(work: str, arguments: tuple, environment: dict[str, str], at: int = 0) -> int:
-    """Run corpus.killed_work's function `work` in a process. at: the operation at which it kills
-    itself, 0 for none: then its operations are written beside the data folder. Returns its exit
-    code, KILLED if it was killed."""
+    """Run a function of corpus.killed_work, or of the module before its dot, in a process. at: the operation at which it kills
+    itself, 0 for none: then its operations are written beside the data folder; FREE for neither.
+    Returns its exit code, KILLED if it was killed."""
     job = json.dumps([work, arguments, environment, at])
     if not hasattr(os, "fork"):
         return _code(subprocess.run([sys.executable, __file__, job], env=_environment()).returncode)
@@ -61,7 +69,8 @@ def _template() -> subprocess.Popen:
 
 def _environment() -> dict[str, str]:
     paths = os.pathsep.join((str(ROOT), str(ROOT / "tests")))
-    return {**os.environ, "PYTHONPATH": paths, "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"}
+    own = {"PYTHONPATH": paths, "PYTHONUTF8": "1", "OMP_NUM_THREADS": "1"}
+    return {**os.environ, **own, **recorder.preload()}
 
 
 def _code(code: int) -> int:
@@ -69,7 +78,10 @@ def _code(code: int) -> int:
 
 
 def _copy_for_each_job() -> None:
-    from corpus import killed_work  # noqa: F401  (imported once for all copies)
+    from corpus import killed_work, power_work  # noqa: F401  (imported once for all copies)
+
+    gc.collect()
+    gc.freeze()  # or each collection of the program would search all that was imported
 
     for line in sys.stdin:
         pid = os.fork()
@@ -83,17 +95,22 @@ def _do(job: list) -> None:
     work, arguments, environment, at = job
     os.environ |= environment
     data = Path(environment["BLOCKSKIP_DATA"])
-    data.mkdir(parents=True, exist_ok=True)
-    log = os.open(data / "killed.log", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    said = Path(environment.get("KILLED_LOG", data / "killed.log"))
+    said.parent.mkdir(parents=True, exist_ok=True)
+    log = os.open(said, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
     os.dup2(log, 1)  # what the work says
     os.dup2(log, 2)
-    told = None if at else os.open(data.parent / OPERATIONS, os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
-    from corpus import killed_work
-
-    Operations(data, at, told).hook()
+    module, _, name = work.rpartition(".")
+    works = importlib.import_module(f"corpus.{module or 'killed_work'}")
+    if at != FREE:
+        flags = os.O_CREAT | os.O_WRONLY | os.O_TRUNC
+        told = None if at else os.open(data.parent / OPERATIONS, flags)
+        Operations(data, at, told).hook()
     code = 99
     try:
-        code = getattr(killed_work, work)(*(_tuples(value) for value in arguments))
+        code = getattr(works, name)(*(_tuples(value) for value in arguments))
+    except BaseException:
+        traceback.print_exc()
     finally:
         sys.stdout.flush()
         sys.stderr.flush()

@@ -56,7 +56,7 @@ def download(endpoint: str) -> int:
     constants.ENDPOINT, constants.HF_HUB_OFFLINE = endpoint, False
     constants.HUGGINGFACE_CO_URL_TEMPLATE = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
     row = download_row()
-    presets.model_row = repositories.model_row = lambda name: row  # type: ignore[assignment]
+    repositories.repository = lambda name: row  # type: ignore[assignment]
     return download_process.main([row.name])
 
 

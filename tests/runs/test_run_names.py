@@ -153,12 +153,12 @@ def test_the_export_of_an_odd_run_has_a_plain_name(opened_run, tmp_path):
 def opened_run(tmp_path):
     import shutil
 
-    from runs.test_old_runs import DATA
+    from runs.test_old_runs import DATA, FIRST
 
     from blockskip.core.paths import ASSETS
 
     folder = runs_dir() / "done"
-    shutil.copytree(DATA / "done", folder)
+    shutil.copytree(DATA / FIRST / "done", folder)
     (folder / "photos").mkdir()
     photo = next((ASSETS / "demo-photos" / "violet-cat").glob("*.jpg"))
     shutil.copyfile(photo, folder / "photos" / f"000-{photo.name}")

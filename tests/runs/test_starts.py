@@ -133,7 +133,7 @@ def test_one_trains_whoever_starts_it(run, tmp_path):
         )
         run_state.start(other)  # the studio was first: the terminal waits for its turn
     assert terminal.wait(60) == 0
-    with pytest.raises(WrongState, match="is being trained"):
+    with pytest.raises(WrongState, match="is running"):
         actions.resume("one")
     assert find_run("one").worker() is not None and other.worker() is not None
 

@@ -154,7 +154,7 @@ class _StatusWriter:
 
     def write(self, **changes: str | float) -> None:
         self.status |= changes | {"time": time.time()}
-        files.write_json(self.path, self.status)
+        files.write_json(self.path, self.status, lasting=False)
         self.written_at = time.monotonic()
 
     def update(self, done: int, total: int, file: str) -> None:

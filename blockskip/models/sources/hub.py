@@ -9,15 +9,17 @@ tokens (models/sources/hub_token.py).
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Annotated
+from typing import IO, Annotated
 
 from pydantic import Field
 
 from blockskip.core import files
 from blockskip.core.errors import BadFile, DiskFull, ModelMissing, UserError
+from blockskip.core.lasting_folders import make_folder
 from blockskip.core.paths import data_dir
 from blockskip.core.repositories import Repository, ToolRow
 from blockskip.core.units import GIB
@@ -45,6 +47,9 @@ __all__ = [
 __all__ += ["token_state", "try_token"]
 
 RESERVED_BYTES = 2 << 30  # bytes left free on the disk for the system
+SYNC_BYTES = (
+    64 << 20
+)  # of a partial file, more than a chunk: a power cut damages at most twice as many
 Progress = Callable[[int, int, str], None]  # bytes present, bytes in total, current file
 
 
@@ -218,15 +223,46 @@ def _download_file(
     folder: Path,
     report: Callable[[int, str], None],
 ) -> None:
-    """Download one file. It gets its final name only once it is complete and its digest matches."""
+    """Download one file. It gets its final name only once it is complete, its digest matches and it
+    is on the disk."""
+    target, part = folder / remote.name, _part_file(folder, remote)
+    make_folder(target.parent)
+    if remote.sha256 and _size(target) == remote.size and _sha256(target) == remote.sha256:
+        return  # the process was killed before it recorded the file
+    begun = max(0, _size(part))
+    _download_part(row, commit, remote, part, report)
+    if not _is_right(part, remote, report) and begun:  # by a power cut, perhaps
+        os.truncate(part, max(0, begun // SYNC_BYTES - 1) * SYNC_BYTES)
+        _download_part(row, commit, remote, part, report)
+    if not _is_right(part, remote, report):
+        part.unlink()
+        raise BadFile(
+            f"{remote.name} arrived damaged and was thrown away.",
+            f"Fetch it again: {retry_command(row)}",
+        )
+    files.replace(part, target)
+
+
+def _is_right(part: Path, remote: RemoteFile, report: Callable[[int, str], None]) -> bool:
+    """Return whether a complete file has its digest, if it is known."""
+    if not remote.sha256:
+        return True
+    report(remote.size, f"checking {remote.name}")
+    return _sha256(part) == remote.sha256
+
+
+def _download_part(
+    row: Repository,
+    commit: str,
+    remote: RemoteFile,
+    part: Path,
+    report: Callable[[int, str], None],
+) -> None:
+    """Download what a partial file lacks, and return once it is on the disk."""
     from huggingface_hub import hf_hub_url
     from huggingface_hub.file_download import http_get
     from huggingface_hub.utils import build_hf_headers
 
-    target, part = folder / remote.name, _part_file(folder, remote)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if remote.sha256 and _size(target) == remote.size and _sha256(target) == remote.sha256:
-        return  # the process was killed before it recorded the file
     # without a digest (small texts) a resumed file could not be checked, so it starts anew
     with open(part, "ab" if remote.sha256 else "wb") as file:
         http_get(
@@ -238,25 +274,18 @@ def _download_file(
             displayed_filename=remote.name,
             # http_get is typed for a class, but only calls it
             tqdm_class=lambda initial, **_: _ProgressBar(  # type: ignore[arg-type]
-                initial, lambda n: report(n, remote.name)
+                file, initial, lambda n: report(n, remote.name)
             ),
         )
-    if remote.sha256:
-        report(remote.size, f"checking {remote.name}")
-        if _sha256(part) != remote.sha256:
-            part.unlink()
-            raise BadFile(
-                f"{remote.name} arrived damaged and was thrown away.",
-                f"Fetch it again: {retry_command(row)}",
-            )
-    files.replace(part, target)
+        file.flush()
+        os.fsync(file.fileno())
 
 
 class _ProgressBar:
-    """The subset of a progress bar that http_get uses."""
+    """The subset of a progress bar that http_get uses. It syncs the file at every SYNC_BYTES."""
 
-    def __init__(self, num_bytes: int, report: Callable[[int], None]) -> None:
-        self.num_bytes, self.report = num_bytes, report
+    def __init__(self, file: IO[bytes], num_bytes: int, report: Callable[[int], None]) -> None:
+        self.file, self.num_bytes, self.report = file, num_bytes, report
         report(num_bytes)
 
     def __enter__(self) -> _ProgressBar:
@@ -266,7 +295,10 @@ class _ProgressBar:
         pass
 
     def update(self, n: int) -> None:
-        self.num_bytes += n
+        before, self.num_bytes = self.num_bytes, self.num_bytes + n
+        if before // SYNC_BYTES < self.num_bytes // SYNC_BYTES:
+            self.file.flush()
+            os.fsync(self.file.fileno())
         self.report(self.num_bytes)
 
 

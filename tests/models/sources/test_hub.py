@@ -141,6 +141,25 @@ def test_an_interrupted_download_goes_on_where_it_stopped(files, row, online, mo
         ]
 
 
+def test_a_power_cut_in_a_download_costs_the_end_of_one_file(files, row, online, monkeypatch):
+    """The size of a partial file was on the disk, its last bytes were not."""
+    hub, chunk = Hub(REPOSITORY, files), 1 << 20
+    monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", chunk)
+    monkeypatch.setattr(ours, "SYNC_BYTES", chunk)
+    hub.cut_after = 5_000_000
+    with serve(hub) as endpoint:
+        online(endpoint)
+        with pytest.raises(Unreachable):
+            sources.fetch(row)
+        (part,) = ours.download_folder(row).rglob("*.part")
+        part.write_bytes(part.read_bytes()[: 3 * chunk] + bytes(chunk))
+        hub.cut_after, before = -1, len(hub.asked)
+        source = sources.fetch(row)
+        ranges = [r for m, p, r in hub.asked[before:] if m == "GET" and p.endswith(BIG)]
+        assert ranges == [f"bytes={4 * chunk}-", f"bytes={3 * chunk}-"]
+        assert (source.folder / BIG).read_bytes() == files[BIG]
+
+
 def test_an_offer_says_what_must_still_come(files, row, online, monkeypatch):
     row = dataclasses.replace(row, download_gib=31.4, gated=True)
     wanted = sum(len(data) for name, data in files.items() if name in wanted_of(files))
