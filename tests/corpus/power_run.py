@@ -26,7 +26,7 @@ from corpus.power_cuts import Cut
 PAGE = ROOT / "assets" / "evidence" / "power-cuts.md"
 COMMAND = "./launch.sh test tests/corpus --power-cuts"
 # states from which the work goes on; of all others it is only looked at what lies there
-MOST = {"life": 60, "quantised": 20, "prepare": 40, "settings": 20, "download": 100}
+MOST = {"life": 160, "quantised": 60, "prepare": 40, "settings": 20, "download": 200}
 TITLES = {
     "life": "new run, training, pause, resume, end, export, picture",
     "quantised": "new run on weights in 8 bits, training, end",
