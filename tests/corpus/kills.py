@@ -3,6 +3,7 @@ nothing is left behind."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import functools
 import io
@@ -120,6 +121,7 @@ def hub_endpoint() -> str:
 
 
 _kept = contextlib.ExitStack()
+atexit.register(_kept.close)  # while its thread still lives, for which closing waits
 
 
 def _keep(manager: Any) -> Any:
