@@ -63,6 +63,7 @@ def test_the_draft_is_the_same_in_two_tabs(open_tab, server, tmp_path):
     fake_feed.seem_alive(run)  # a training begins somewhere else
     for page in (first, second):
         wait_for_text(page, "#train", strings.TRAIN_QUEUE.partition(":")[0])
+        assert page.locator("#train").is_enabled()
     second.locator("#busy [data-do=open]").click()
     wait_for_text(second, "#status", "Momo")
 

@@ -1,13 +1,11 @@
 """`batch` makes a run of each pet and trains one after the other; `queue` shows and changes them."""
 
 import json
-import re
 import shutil
 
 import pytest
 from helpers import fake_feed, quick_worker
 
-from blockskip.cli import app
 from blockskip.core.paths import data_dir
 from blockskip.runs import run as run_module
 from blockskip.runs import run_queue
@@ -17,19 +15,11 @@ PETS = ("luna", "momo", "rex", "kit", "bo")
 
 
 @pytest.fixture
-def call(monkeypatch, capsys):
-    """Exit code, stdout and stderr of a command."""
+def call(monkeypatch, terminal):
+    """Commands, whose runs learn nothing (quick_worker.py)."""
     monkeypatch.setattr(run_module, "WORKER", quick_worker.NAME)
     monkeypatch.setattr("blockskip.cli.batch._POLL_S", 0.05)
-
-    def run(*words):
-        monkeypatch.setattr("sys.argv", ["blockskip", *map(str, words)])
-        code = app.main()
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return code, said.out.strip(), " ".join(re.sub("[│╭╮╰╯─]", " ", said.err).split())
-
-    return run
+    return terminal
 
 
 @pytest.fixture

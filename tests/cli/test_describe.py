@@ -2,15 +2,14 @@
 
 import json
 import os
-import re
 import sys
+from functools import partial
 
 import pytest
 from helpers import fake_feed
 from helpers.fake_model_server import ModelServer, saying
 from huggingface_hub import constants
 
-from blockskip.cli import app
 from blockskip.data.caption_files import captions_beside
 from blockskip.models.captioners import jobs, process
 from blockskip.models.captioners.jobs import Line
@@ -18,7 +17,7 @@ from blockskip.runs import describing
 
 
 @pytest.fixture
-def call(monkeypatch, capsys, tmp_path):
+def call(monkeypatch, terminal, tmp_path):
     """Exit code, stdout and stderr of `describe`; the process's work is done in this one."""
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "hub"))
 
@@ -32,14 +31,7 @@ def call(monkeypatch, capsys, tmp_path):
 
     monkeypatch.setattr(describing, "start", work)
 
-    def run(*words):
-        monkeypatch.setattr("sys.argv", ["blockskip", "describe", *map(str, words)])
-        code = app.main()
-        said = capsys.readouterr()
-        assert "Traceback" not in said.err
-        return code, said.out.strip(), " ".join(re.sub("[│╭╮╰╯─]", " ", said.err).split())
-
-    return run
+    return partial(terminal, "describe")
 
 
 @pytest.fixture

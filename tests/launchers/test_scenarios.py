@@ -27,4 +27,5 @@ def test_launch_bat(windows, tmp_path, name):
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_doctor_names_a_seeded_fault_and_its_remedy(monkeypatch, tmp_path, fault):
-    found(fault, monkeypatch, tmp_path)
+    line = found(fault, monkeypatch, tmp_path)
+    assert (line is None) == (FAULTS[fault][1] is None)

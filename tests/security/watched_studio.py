@@ -153,7 +153,7 @@ def _launched() -> Studio:
     (data / "secret.txt").write_text(SECRET, encoding="utf-8")
     (data / "runs" / GOOD[0] / "secret.txt").write_text(SECRET, encoding="utf-8")
     _kept.enter_context(opened(data))
-    _kept.enter_context(replaced((run_state, "start", lambda run: None)))  # no trainings
+    _kept.enter_context(replaced((run_state, "start", lambda run, card="": None)))  # no trainings
     guards = guard.middleware
     watching = (guard, "middleware", lambda *words: [*guards(*words), guard.Middleware(Watched)])
     with replaced(watching):
