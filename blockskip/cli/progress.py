@@ -19,6 +19,8 @@ from blockskip.core.events import Event
 from blockskip.runs import failure, vanished
 from blockskip.runs.run import Run
 
+_POLL_S = 0.1
+_EXIT_S = 0.5  # between the end of a worker's lock and its exit code
 STAGES = {
     stages.PHOTOS: "Photos",
     stages.LOAD: "Reading weights",
@@ -32,7 +34,7 @@ STAGES = {
 
 
 def watch_run(run: Run, *, start: bool, as_json: bool = False) -> int:
-    """Show a run's events until its process ends. Returns the exit code. start: start it first, or
+    """Show a run's events until its worker is done with it. Returns the exit code. start: start it first, or
     put it in the queue while another run trains."""
     console = new_console(quiet=as_json)
     offset = run.events_path.stat().st_size if run.events_path.exists() else 0
@@ -42,7 +44,7 @@ def watch_run(run: Run, *, start: bool, as_json: bool = False) -> int:
     interrupted = False
     with screen.progress:
         while True:
-            alive = process.poll() is None if process else run.worker() is not None
+            alive = run.worker() is not None
             try:
                 fresh: list[Event] = []
                 with suppress(UserError):  # the worker cannot use its log either, and says why
@@ -51,7 +53,7 @@ def watch_run(run: Run, *, start: bool, as_json: bool = False) -> int:
                     screen.show(event)
                 if not alive:
                     break
-                _wait(process)
+                time.sleep(_POLL_S)
             except KeyboardInterrupt:
                 if not interrupted and alive:
                     interrupted = True
@@ -67,17 +69,13 @@ def _killed(run: Run, process: subprocess.Popen | None, interrupted: bool) -> Us
     it."""
     if interrupted:
         return None
+    code = None
+    if process is not None:
+        with suppress(subprocess.TimeoutExpired):  # it works on the next run
+            code = process.wait(_EXIT_S)
     with suppress(UserError):  # of a log that cannot be read, `failure` tells
-        return vanished.explain(run, process.poll() if process else None)
+        return vanished.explain(run, code)
     return None
-
-
-def _wait(process: subprocess.Popen | None) -> None:
-    if process is None:
-        time.sleep(0.3)
-        return
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(timeout=0.3)
 
 
 class RunDisplay:

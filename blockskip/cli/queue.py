@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from blockskip.cli import options
+from blockskip.core import idle_worker
+from blockskip.core.errors import command
 from blockskip.core.output import Json, print_result
 from blockskip.runs import run_queue
 from blockskip.runs.run import find_run
@@ -64,6 +66,13 @@ def go(as_json: Json = False) -> None:
     _show(as_json)
 
 
+@queue.command()
+def free(as_json: Json = False) -> None:
+    """Close the model that is kept open for the next run, which frees its memory."""
+    idle_worker.free()
+    _show(as_json)
+
+
 def _show(as_json: bool) -> None:
     """Let the queue go on, and print it."""
     run_queue.advance()
@@ -74,4 +83,10 @@ def _show(as_json: bool) -> None:
     lines = [f"{place:3}  {row['state']:8} {row['run']}" for place, row in enumerate(rows, 1)]
     if now.held:
         lines.append("The queue is held; nothing more begins until: queue go")
-    print_result(as_json, {"held": now.held, "queue": rows}, lines or ["Nothing waits."])
+    lines = lines or ["Nothing waits."]
+    kept = [
+        {"card": idle.card, "gib": round(idle.held_gib, 2)} for idle in idle_worker.waiting_now()
+    ]
+    if kept:
+        lines.append(f"A model is kept open for the next run. To close it: {command('queue free')}")
+    print_result(as_json, {"held": now.held, "queue": rows, "open_models": kept}, lines)

@@ -17,8 +17,8 @@ _POLL_S = 0.5
 
 
 def take_turn(run: Run, console: Console) -> subprocess.Popen | None:
-    """Start a run as soon as no run before it needs its card. Returns its process, None if another
-    process started it. Ctrl-C takes it out of the queue.
+    """Start a run as soon as no run before it needs its card. Returns its process, None if it is not
+    a new one or another process started it. Ctrl-C takes it out of the queue.
 
     A run outside the data folder is started at once. Raises UserError if it cannot be started.
     """

@@ -108,6 +108,14 @@ def holding(lock: Path, prepare: Callable[[], object] | None = None) -> Iterator
         yield ours
 
 
+def log_to(path: Path) -> None:
+    """Append what this process prints and logs from now on to a file. Raises OSError."""
+    with open(path, "ab") as file:
+        for stream, number in ((sys.stdout, 1), (sys.stderr, 2)):
+            stream.flush()
+            os.dup2(file.fileno(), number)
+
+
 def lower_priority(nice: int = 19) -> None:
     """Lower the priority of this process. nice: 19 is below everything else on the machine, which may
     be never; 5 leaves others most of a busy core."""

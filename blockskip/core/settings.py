@@ -253,6 +253,14 @@ class Settings:
         return windows * self.window_draws + self.fresh_steps(remainder) * self.plan.draws_per_step
 
     @property
+    def model_key(self) -> str:
+        """Text that is the same for runs which one open model can serve, one after the other."""
+        plan = self.plan
+        weights = self.model, plan.precision, plan.arithmetic, plan.number_type
+        beside = self.training_adapter, self.preview_model
+        return "|".join(map(str, (*weights, *beside, self.device, self.threads, self.compile)))
+
+    @property
     def subject_caption(self) -> str:
         """Caption of photos without a caption of their own."""
         return self.caption or f"a photo of {self.trigger} {self.class_name}"

@@ -70,8 +70,9 @@ class Uncompiled(Exception):
 class CompiledBlocks:
     """Lets the blocks of a model run compiled, until something fails.
 
-    note: is called with the reason once, if that happens. backend: compiles a graph; None: torch's
-    usual compiler. graphs: how many were compiled so far.
+    note: is called with the reason once, if that happens; it may be replaced. problem: the reason,
+    "" so far. backend: compiles a graph; None: torch's usual compiler. graphs: how many were
+    compiled so far.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class CompiledBlocks:
         note: Callable[[str], object],
         backend: Backend | None = None,
     ) -> None:
-        self._blocks, self._note, self.graphs = blocks, note, 0
+        self._blocks, self.note, self.graphs, self.problem = blocks, note, 0, ""
         self._backend = backend or _inductor
         _configure()
         compiled = partial(
@@ -136,7 +137,8 @@ class CompiledBlocks:
     def _stop(self, problem: str) -> None:
         for block in self._blocks:
             vars(block).pop("forward", None)
-        self._note(not_compiled(problem))
+        self.problem = problem
+        self.note(not_compiled(problem))
 
 
 def not_compiled(problem: str) -> str:

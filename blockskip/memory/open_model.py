@@ -25,7 +25,7 @@ from blockskip.memory.planning.model_stats import is_tabulated
 from blockskip.memory.planning.requirements import SPARE_RAM_GIB, ram_for_weights
 from blockskip.memory.planning.run_sizes import kept_bytes
 from blockskip.memory.quantised_cache import cache_folder, quantise_blocks
-from blockskip.memory.streaming import offload
+from blockskip.memory.streaming import offload, weight_stores
 from blockskip.models.families.base import Family
 from blockskip.models.families.caption_modules import set_aside
 from blockskip.models.sources import Source
@@ -69,6 +69,17 @@ def open_model(
     _offload_transformer(family, pipe.transformer, source, settings.plan, device, progress, kept)
     set_aside(pipe.transformer, family)
     return pipe
+
+
+def keep_in_ram(
+    pipe: diffusers.DiffusionPipeline, row: ModelRow, settings: Settings, device: torch.device
+) -> None:
+    """Let an open model keep as many weights in RAM as are planned for another run. On a processor
+    they are where they are used, and stay."""
+    if device.type != "cpu":
+        kept = _kept_bytes(row, settings, device)
+        for store in weight_stores([pipe.transformer]):
+            store.set_cache_bytes(kept)
 
 
 def open_sibling(

@@ -11,7 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from blockskip.core import processes
+from blockskip.core import idle_worker, processes
 from blockskip.core.paths import data_dir
 
 log = logging.getLogger(__name__)
@@ -20,6 +20,7 @@ LONGEST_S = 90.0  # of a computer that reads its libraries from a slow disk; ten
 
 def start() -> subprocess.Popen | None:
     """Start measuring; None if another process does."""
+    idle_worker.free()
     return processes.start_holder(__spec__.name, [], data_dir() / "speed.log")
 
 

@@ -142,6 +142,12 @@ class WeightStore:
         self._cached_bytes = 0
         self._cache.clear()
 
+    def set_cache_bytes(self, cache_bytes: float) -> None:
+        """Change how much may stay in RAM. If that is less than what does, all of it is freed."""
+        if cache_bytes < self._cached_bytes:
+            self.release_cache()
+        self.cache_bytes = cache_bytes - self._cached_bytes
+
     def _finish_transfer(self) -> Transfer | None:
         transfer, self._transfer = self._transfer, None
         if transfer is not None:

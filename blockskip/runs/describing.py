@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from blockskip.core import idle_worker
 from blockskip.core.errors import WrongState
 from blockskip.models.captioners import jobs
 from blockskip.models.captioners.jobs import Job
@@ -20,4 +21,5 @@ def start(job: Job, during_training: bool = False) -> None:
                 "Wait until it is done, pause it, or describe them all the same (in the terminal: "
                 "--during-training).",
             )
+        idle_worker.free()
         jobs.start(job)

@@ -29,7 +29,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from pydantic import Field
 
-from blockskip.core import events, files, processes
+from blockskip.core import events, files, idle_worker, processes
 from blockskip.core.errors import BadFile, BadInput, NotFound, UserError, WrongState
 from blockskip.core.shortage import of_exit_code
 from blockskip.runs import checkpoints, control
@@ -131,6 +131,7 @@ def ensure_worker(run: Run) -> None:
         return
     _fail_killed(run)
     if pending(run):
+        idle_worker.free()
         child = processes.start_holder(
             "blockskip.runs.image_process", [str(run.folder)], run.folder / "painter.log"
         )

@@ -16,7 +16,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
-from blockskip.core import files, processes
+from blockskip.core import files, idle_worker, processes
 from blockskip.core.errors import Unexpected, UserError
 from blockskip.core.events import Count
 from blockskip.core.presets import model_row
@@ -73,6 +73,8 @@ def start(run: Run, rounds: int = 0) -> subprocess.Popen | None:
     """Start a process that measures a run, unless one does. rounds: of more pictures of every
     prompt and step that it makes first (likeness_pictures.py)."""
     files.remove(_progress_file(run))
+    if not model_row(run.settings().model).demo:  # whose judge is small
+        idle_worker.free()
     words = [str(run.folder), str(rounds)]
     return processes.start_holder("blockskip.runs.likeness", words, run.folder / "likeness.log")
 

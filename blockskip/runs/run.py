@@ -16,6 +16,7 @@ import subprocess
 import unicodedata
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import psutil
@@ -23,15 +24,12 @@ import tomli_w
 
 from blockskip import __version__
 from blockskip.core import files, names, processes
-from blockskip.core.errors import BadInput, NotFound, WrongState, command
+from blockskip.core.errors import BadInput, NotFound, WrongState
 from blockskip.core.events import Done, Event, Failed, Loss, Memory, Progress, Started, Stopped
 from blockskip.core.paths import make_data_dir
 from blockskip.core.settings import Settings, settings_to_dict
 from blockskip.data.subject_boxes import Box
-from blockskip.memory import speed_process
-from blockskip.memory.cards import VISIBLE
-from blockskip.models.captioners import jobs as descriptions
-from blockskip.runs import control, event_log, failure, folders, run_file
+from blockskip.runs import control, event_log, failure, folders, run_file, run_start
 from blockskip.runs.folders import exists, run_folder, runs_dir
 from blockskip.runs.photo_copies import copy_photos
 from blockskip.runs.run_file import FORMAT
@@ -138,7 +136,7 @@ class Run:
         running."""
         with starting():
             if self.worker() is not None:
-                raise self._running()
+                raise run_start.is_running(self)
             self.write_info({key: v for key, v in self.info().items() if key != "eased"})
 
     def fingerprint(self) -> str:
@@ -191,37 +189,15 @@ class Run:
         unless the file is damaged."""
         return max(folders.by_step(self.checkpoints_dir), default=0)
 
-    def start(self, card: str = "") -> subprocess.Popen:
-        """Start or resume the run in a detached process, and return once it holds the run's lock.
-        card: the UUID of the card to use, "" for this process's.
+    def start(self, card: str = "", stays: bool = False) -> subprocess.Popen | None:
+        """Start or resume the run in a detached process, and return once that holds the run's lock.
+        Returns None if it is one that waited with the model open.
 
-        Stops what needs the card or RAM: workers that generate pictures of any run, a measurement
-        of speed, and describing photos. Raises UserError if the run is running or done.
+        card: the UUID of the card to use, "" for this process's. stays: the process may wait for
+        another run at its end. Raises UserError if the run is running or done.
         """
-        with starting():
-            info, state = self.info(), self.state()
-            self.settings()  # those of another version may not be understood
-            if state == "running":
-                raise self._running()
-            if state == "done" and info.get("lengthened", {}).get("steps", 0) <= self.step():
-                raise WrongState(
-                    f"Run “{self.name}” is done.",
-                    f"Give it more steps: {command('resume')} {self.name} --steps N",
-                )
-            files.remove(self.control_path)
-            self.lock_path.touch()  # also a worker that dies at once has begun
-            speed_process.stop()
-            descriptions.stop("A training began.", "Describe the rest of the photos after it.")
-            log, variables = self.folder / "worker.log", {VISIBLE: card} if card else {}
-            process = processes.start_holder(WORKER, [str(self.folder)], log, variables=variables)
-            if process is None:
-                raise self._running()
-            for run in [self, *list_runs()]:  # new ones see this worker and wait
-                processes.kill(run.image_worker())
-            return process
-
-    def _running(self) -> WrongState:
-        return WrongState(f"Run “{self.name}” is running.", "Watch it in the studio.")
+        begin = partial(run_start.begin_elsewhere, self, WORKER, card, stays)
+        return run_start.start(self, list_runs(), begin)
 
     def set_total_steps(self, steps: int) -> None:
         """Change the total number of steps, with effect from the next start.
@@ -242,7 +218,7 @@ class Run:
                 )
             self.write_info(self.info() | {"lengthened": {"steps": steps}})
 
-    def resume_until(self, steps: int) -> subprocess.Popen:
+    def resume_until(self, steps: int) -> subprocess.Popen | None:
         """Resume from the newest checkpoint until `steps` steps in total. Raises UserError like
         `set_total_steps` and `start`."""
         with starting():

@@ -163,19 +163,21 @@ def begin(run: Run, start: Starter) -> None:
         raise problems[0]
 
 
-def advance(start: Starter | None = None) -> list[Run]:
+def advance(start: Starter | None = None, ended: Run | None = None) -> list[Run]:
     """Take runs that have ended out of the queue, and start the next ones on the free cards. Return
     those that were started.
 
     A run that cannot be started is recorded as failed, and the next one is tried. start: starts a
-    run on a card, by default `Run.start`. Raises UserError if the queue cannot be read or written.
+    run on a card, by default `Run.start`. ended: counts as ended although its worker lives. Raises
+    UserError if the queue cannot be read or written.
     """
     if not _path().exists():
         return []
     with starting():
         queue, begun = read(), []
-        entries = [entry for entry in queue.entries if not _has_ended(entry)]
-        free = {} if queue.held else _free_cards()
+        over = ended.name if ended else ""
+        entries = [e for e in queue.entries if e.run != over and not _has_ended(e)]
+        free = {} if queue.held else _free_cards(over)
         for i, entry in enumerate(entries):
             run = Run(runs_dir() / entry.run)
             if not entry.starts and run.worker() is not None:  # its user was quicker
@@ -248,11 +250,13 @@ def _has_ended(entry: Entry) -> bool:
     return entry.starts > 0 and state in ("done", "failed", "stopped", "paused")
 
 
-def _free_cards() -> dict[str, float]:
-    """Return the memory in GiB of the cards without a run, by UUID; the processor's is unlimited."""
+def _free_cards(over: str) -> dict[str, float]:
+    """Return the memory in GiB of the cards without a run, by UUID; the processor's is unlimited.
+    over: the name of a run that does not count."""
     cards = monitor.card_sizes_gib() or {PROCESSOR: float("inf")}
     first = next(iter(cards))
-    taken = [_card_of(run) or first for run in list_runs() if run.worker() is not None]
+    working = [run for run in list_runs() if run.name != over and run.worker() is not None]
+    taken = [_card_of(run) or first for run in working]
     return {card: size for card, size in cards.items() if card not in taken}
 
 

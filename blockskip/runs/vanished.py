@@ -69,6 +69,11 @@ def explain(run: Run, code: int | None = None) -> UserError | None:
     return with_figures(run, short) if short else None
 
 
+def last_pid(run: Run) -> int:
+    """Return the process id of the run's last worker, 0 if it is unknown."""
+    return _begun(run).pid
+
+
 def stage_without_ram(run: Run) -> str | None:
     """Return the stage in which the run's last worker ended for want of RAM, "" outside of all;
     None if it did not."""

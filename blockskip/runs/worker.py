@@ -30,6 +30,7 @@ from blockskip.models import sources
 from blockskip.models.sources import Source
 from blockskip.runs import checkpoints, event_log, results, slow_steps
 from blockskip.runs.folders import step_of
+from blockskip.runs.kept_model import KeptModel
 from blockskip.runs.previewer import Previewer, with_pictures
 from blockskip.runs.reporter import Reporter
 from blockskip.runs.run import Run
@@ -50,9 +51,11 @@ class StopRequested(Exception):
 
 
 class Worker:
-    """The execution of one run."""
+    """The execution of one run. kept: the model that is open from the run before, and that is kept
+    for the next one once this run is done."""
 
-    def __init__(self, run: Run) -> None:
+    def __init__(self, run: Run, kept: KeptModel | None = None) -> None:
+        self.kept = kept or KeptModel()
         self.run, self.info = run, run.info()
         self.settings, self.pictures_warning = with_pictures(run.settings())
         self.reporter = Reporter(run, disk=DiskMonitor(_planned_disk_gib(self.settings)))
@@ -90,7 +93,7 @@ class Worker:
         source = sources.find_model(self.row)
         with self.reporter.stage(stages.LOAD):
             fingerprint = self._fingerprint(photos, source)
-            model = LoadedModel(
+            model = self.kept.take(self.settings) or LoadedModel(
                 self.settings, source, lambda n, total: self._progress(stages.LOAD, n, total)
             )
         self.reporter.warn(model.attention_warning())
@@ -124,6 +127,7 @@ class Worker:
                     self._export(trainer.step)  # the LoRA trained so far is usable
             raise
         self._finish(trainer)
+        self.kept.put(model, trainer.pinned)
 
     def _log_peaks(self) -> None:
         self.reporter.log_peaks(planned_memory(self.run.settings()))

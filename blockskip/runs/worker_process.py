@@ -30,6 +30,7 @@ from blockskip.memory.planning.oom_fallback import (
 from blockskip.memory.vram_cap import available_gib, room_gib
 from blockskip.runs import checkpoints, failure, ram_figures, storage, vanished
 from blockskip.runs.folders import step_of
+from blockskip.runs.kept_model import KeptModel
 from blockskip.runs.preload import preload
 from blockskip.runs.run import Run
 from blockskip.runs.slow_steps import PlanAgain
@@ -46,27 +47,27 @@ _ACTIVITIES = {
 }
 
 
-def work(run: Run, killed_in: str | None = None) -> None:
+def work(run: Run, killed_in: str | None = None, kept: KeptModel | None = None) -> None:
     """Execute a run, resuming with the next fallback each time memory runs out, and without a cache
     file that turned out to be damaged.
 
     killed_in: the stage in which the system ended the worker before for want of RAM, None if it did
-    not. Raises UserError if no fallback is left, and the errors of Worker.work.
+    not. kept: the model of the run before, and then of this one. Raises UserError if no fallback is left, and the errors of Worker.work.
     """
     for folder in (run.folder, data_dir() / QUANTISED_CACHE):
         files.remove_leftovers(folder)
     if killed_in is not None:
         _ease_after_kill(run, killed_in)
     seen: set[Path | str] = set()
-    while before_next := _attempt(run, seen):
+    while before_next := _attempt(run, seen, kept or KeptModel()):
         free_memory()
         before_next()
 
 
-def _attempt(run: Run, seen: set[Path | str]) -> Callable[[], None] | None:
+def _attempt(run: Run, seen: set[Path | str], kept: KeptModel) -> Callable[[], None] | None:
     """Return what to do before the next attempt, None if the run is done. All tensors of the
     attempt are unreferenced afterwards. seen: faults that another attempt was to mend."""
-    worker = Worker(run)
+    worker = Worker(run, kept)
     try:
         worker.work()
     except PlanAgain as again:
@@ -180,25 +181,25 @@ def _continue_with(run: Run, settings: Settings, why: str, words: str) -> None:
     run.append(Note(level="warning", text=text))
 
 
-def main(folder: str, killed_in: str | None = None) -> int:
-    """Execute a run, recording its end in the events. killed_in: as for `work`. Returns 0 done, 1
-    failed, 130 paused or stopped."""
+def main(folder: str, killed_in: str | None = None, kept: KeptModel | None = None) -> int:
+    """Execute a run, recording its end in the events. killed_in, kept: as for `work`. Returns 0 done,
+    1 failed, 130 paused or stopped."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(name)s %(message)s")
     run = Run(Path(folder))
     failure.reserve(run.folder)
     preload()
-    end, code = _end_of(run, killed_in)
+    end, code = _end_of(run, killed_in, kept)
     if end is not None and not failure.record(run.folder, run.events_path, end):
         return 1
     failure.remove(run.folder)
     return code
 
 
-def _end_of(run: Run, killed_in: str | None) -> tuple[Event | None, int]:
+def _end_of(run: Run, killed_in: str | None, kept: KeptModel | None) -> tuple[Event | None, int]:
     """Execute a run. Returns the event of its end, unless it is done, and the exit code."""
     try:
         with keep_awake():
-            work(run, killed_in)
+            work(run, killed_in, kept)
         return None, 0
     except StopRequested as stop:
         newest = checkpoints.list_checkpoints(run)[-1:]

@@ -19,7 +19,7 @@ from blockskip.data.schedule import Draw
 from blockskip.memory import int8_products
 from blockskip.memory.attention import choose_kernels, math_kernel_warning
 from blockskip.memory.compiled_blocks import CompiledBlocks, not_compiled, unusable_compiler
-from blockskip.memory.open_model import open_model, open_sibling, quantised_folder
+from blockskip.memory.open_model import keep_in_ram, open_model, open_sibling, quantised_folder
 from blockskip.memory.placement import move_trainable, on_device, pick_device
 from blockskip.memory.planning.measured_speed import compiling_pays
 from blockskip.memory.vram_cap import limit_vram
@@ -55,6 +55,8 @@ class LoadedModel:
         self.settings, self.row = settings, presets.model_row(settings.model)
         self.family, self.device = get_family(self.row.family), pick_device(settings.device)
         self._texts: dict[str, Text] = {}
+        self._captions: dict[str, Text] = {}
+        self._compiled: CompiledBlocks | None = None
         limit_vram(self.device, settings.budget_gib)
         choose_kernels(self.family.masks_attention)
         self.source = source or sources.find_model(self.row)
@@ -115,8 +117,14 @@ class LoadedModel:
     def compile_blocks(self, note: Callable[[str], object]) -> None:
         """Let the blocks run compiled, on CUDA and if the run is long enough to gain by it.
 
-        note: is told why they are not although they should be, also later.
+        note: is told why they are not although they should be, also later. Blocks that are compiled
+        stay so.
         """
+        if self._compiled is not None:
+            self._compiled.note = note
+            if self._compiled.problem:
+                note(not_compiled(self._compiled.problem))
+            return
         if self.settings.compile == "off" or self.device.type != "cuda":
             return
         if not compiling_pays(self.row, self.settings):
@@ -124,7 +132,8 @@ class LoadedModel:
         if problem := unusable_compiler(self.device):
             note(not_compiled(problem))
             return
-        CompiledBlocks([block for _, block in self.family.blocks(self.transformer)], note)
+        blocks = [block for _, block in self.family.blocks(self.transformer)]
+        self._compiled = CompiledBlocks(blocks, note)
 
     def add_lora(self, settings: Settings) -> dict[str, nn.Parameter]:
         """Add the untrained LoRA of a run with these settings; return its parameters by name."""
@@ -151,9 +160,28 @@ class LoadedModel:
         one, empty = text.rows([0]), text.rows([1])
         sample(self.family, pipe, one, empty, sampling, [0], self.device, 1)
 
+    def forget_run(self) -> None:
+        """Remove a run's LoRA, so that another run can use the model."""
+        self.transformer.unload_lora()
+        if self.sibling is not None and self._has_own_sibling:
+            self.sibling.transformer.unload_lora()
+
+    def adopt(self, settings: Settings) -> None:
+        """Serve another run of the same model (Settings.model_key) from now on. Captions and prompts
+        of the one before are not encoded again."""
+        if settings.plan.text_tokens != self.settings.plan.text_tokens:
+            self._captions, self._texts = {}, {}
+        wanted = self._texts.keys() & {*settings.preview_prompts, ""}
+        self._texts = {prompt: self._texts[prompt] for prompt in wanted}
+        self.settings = settings
+        keep_in_ram(self.pipe, self.row, settings, self.device)
+
     def encode(self, captions: Sequence[str]) -> Text:
-        """Encode captions, one row each, on the CPU."""
-        return self._encode(self.pipe, captions)
+        """Encode captions, one row each, on the CPU. Those of the call before are known."""
+        new = [c for c in dict.fromkeys(captions) if c not in self._captions]
+        known = self._captions | (_rows(new, self._encode(self.pipe, new)) if new else {})
+        self._captions = {caption: known[caption] for caption in captions}
+        return Text.cat([known[caption] for caption in captions])
 
     def _encode(self, pipe: DiffusionPipeline, captions: Sequence[str]) -> Text:
         tokens = self.settings.plan.text_tokens
@@ -162,17 +190,14 @@ class LoadedModel:
     def encode_prompts(self, prompts: Sequence[str]) -> Text:
         """Encode prompts, one row each, on the CPU, each only once: encoders may be large."""
         if new := [p for p in dict.fromkeys(prompts) if p not in self._texts]:
-            self._cache(new, self._encode(self.sibling or self.pipe, new))
+            self._texts |= _rows(new, self._encode(self.sibling or self.pipe, new))
         return Text.cat([self._texts[prompt] for prompt in prompts])
 
     def cache_text(self, prompts: Sequence[str], text: Text) -> None:
         """Make `encode_prompts` use row i of `text` for prompt i, unless pictures are made on another
         transformer which reads captions itself (models/families/caption_modules.py)."""
         if not (self._has_own_sibling and self.family.caption_modules):
-            self._cache(prompts, text)
-
-    def _cache(self, prompts: Sequence[str], text: Text) -> None:
-        self._texts |= {prompt: text.rows([i]) for i, prompt in enumerate(prompts)}
+            self._texts |= _rows(prompts, text)
 
     def encode_draws(
         self,
@@ -240,3 +265,7 @@ class LoadedModel:
         num_steps = steps or self.settings.preview_steps
         acceleration = preview_acceleration(self.settings, num_steps, self.family, self.transformer)
         return self.sample(text, negative, seeds, steps, px=px, **acceleration)
+
+
+def _rows(captions: Sequence[str], text: Text) -> dict[str, Text]:
+    return {caption: text.rows([i]) for i, caption in enumerate(captions)}

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin
 
-from blockskip.core import environment, files, paths, processes
+from blockskip.core import environment, files, idle_worker, paths, processes
 from blockskip.core.errors import UserError, WrongState, from_kind
 from blockskip.core.names import shown_name
 from blockskip.core.paths import ASSETS
@@ -101,6 +101,8 @@ def _serve(port: int, data: Path, browser: bool, window: bool) -> int:
         log.info(strings.CLOSED)
     finally:
         (data / "studio.json").unlink(missing_ok=True)
+        with contextlib.suppress(UserError):
+            idle_worker.free()
         with contextlib.redirect_stdout(None):
             page.close()
     return 0

@@ -1,11 +1,14 @@
-"""Who holds the card's memory, beside the budget's marks, and the request to ComfyUI to free it."""
+"""Who holds the card's memory, beside the budget's marks, and the presses that free it."""
 
 from __future__ import annotations
 
+import datetime
+
+from blockskip.core import idle_worker
 from blockskip.memory import card_programs
 from blockskip.memory.planning.planner import Plan
 from blockskip.studio import plans, strings
-from blockskip.studio.formatting import action_button, e
+from blockskip.studio.formatting import action_button, clock, e
 from blockskip.studio.plan_strings import gain_text, gb
 
 _said: list[str] = []  # the answer to the last press
@@ -25,6 +28,20 @@ def programs(planned: Plan | plans.NoPlan) -> str:
     elif _said:
         parts.append(f'<p role="status">{e(_said[-1])}</p>')
     return f'<div class="plan-holders">{"".join(parts)}</div>' if parts else ""
+
+
+def open_model() -> str:
+    """Return until when a model is kept open for the next training, with a button that closes it; ""
+    if none is."""
+    idle = next(iter(idle_worker.waiting_now()), None)
+    if idle is None:
+        return ""
+    until = datetime.datetime.fromtimestamp(idle.until).astimezone().isoformat()
+    words = strings.MODEL_OPEN.format(until=clock(until))
+    if idle.held_gib > 0:
+        words += strings.MODEL_OPEN_HOLDS.format(size=gb(idle.held_gib))
+    button = action_button("close_model", strings.MODEL_CLOSE)
+    return f'<div class="plan-holders open-model"><p class="hint">{e(words)}</p>{button}</div>'
 
 
 def free_comfyui() -> None:

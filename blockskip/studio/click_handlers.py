@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from blockskip.core import idle_worker
 from blockskip.core.errors import BadInput
 from blockskip.core.validation import validated
 from blockskip.runs import image_requests, likeness, run_queue
@@ -153,6 +154,7 @@ CLICK_HANDLERS: dict[str, Callable[[str, Click], Navigation]] = {
     "move_data": _staying(lambda view, click: model_catalog.move_data(click.value)),
     "budget": _budget,
     "free_comfyui": _staying(lambda view, click: card_view.free_comfyui()),
+    "close_model": _staying(lambda view, click: idle_worker.free()),
     "keep": _staying(_keep),
     "measure": _staying(lambda view, click: result_actions.measure_again(view)),
     "measure_more": _staying(lambda view, click: result_actions.measure_more(view)),

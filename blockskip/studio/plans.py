@@ -14,6 +14,7 @@ from blockskip.memory import monitor
 from blockskip.memory.card_programs import card_programs
 from blockskip.memory.planning import planner
 from blockskip.memory.planning.planner import Plan
+from blockskip.memory.planning.request import free_vram_gib
 from blockskip.models import sources
 from blockskip.runs import storage
 from blockskip.studio import strings
@@ -40,7 +41,7 @@ def budget_range() -> tuple[float, float]:
 
 def default_budget() -> float:
     """Return the largest budget that fits in the card's free memory, 8 GB without a card."""
-    free, (low, high) = monitor.usage().vram_free_gib, budget_range()
+    free, (low, high) = free_vram_gib(), budget_range()
     if free < 0:
         return DEFAULT_BUDGET
     return min(high, max(low, math.floor(free / STEP_GIB) * STEP_GIB))
@@ -82,7 +83,7 @@ def plan_for(answers: Mapping, trigger: str, class_name: str, photos: int) -> Pl
         round(card_programs().freeable_gib, 1),
         sources.picture_model(presets.model_row(model)),
         # parts of the cache key only
-        round(monitor.usage().vram_free_gib * 2) / 2,
+        round(free_vram_gib() * 2) / 2,
         round(commit.free_gib) if (commit := monitor.commit()) else None,
     )
 

@@ -38,7 +38,7 @@ GAP_S = 15.0  # a longer silence counts as a pause, which charts leave out
 _lock = threading.Lock()
 _states: dict[str, RunState] = {}
 _sizes: dict[str, tuple[tuple, int]] = {}
-_children: dict[str, subprocess.Popen] = {}
+_children: dict[str, subprocess.Popen] = {}  # by the run that they began with
 
 
 @dataclass
@@ -170,22 +170,24 @@ def size_bytes(run: Run) -> int:
 
 
 def start(run: Run, card: str = "") -> None:
-    """Start or resume a run, and keep its process so that it is reaped when it ends. card: see
-    `Run.start`."""
+    """Start or resume a run, whose process may then wait for another one. It is kept, so that it is
+    reaped when it ends. card: see `Run.start`."""
     try:
-        process = run.start(card)
+        process = run.start(card, stays=True)
     except OSError as error:  # the folder is read-only or full
         raise files.disk_error(run.folder, error) from error
     with _lock:
         for child in _children.values():
             child.poll()
-        _children[str(run.folder)] = process
+        if process is not None:
+            _children[str(run.folder)] = process
 
 
 def killed_by(run: Run) -> UserError | None:
     """Return why the run's last worker ended without a word, or None if nothing tells."""
     with _lock:
-        child = _children.get(str(run.folder))
+        own, pid = _children.get(str(run.folder)), vanished.last_pid(run)
+        child = next((child for child in _children.values() if child.pid == pid), own)
     with contextlib.suppress(UserError):  # a log that cannot be read is told elsewhere
         return vanished.explain(run, child.poll() if child else None)
     return None

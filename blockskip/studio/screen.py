@@ -17,6 +17,7 @@ from blockskip.core import files
 from blockskip.runs.run import list_runs
 from blockskip.studio import (
     actions,
+    card_view,
     draft,
     list_view,
     nav_view,
@@ -80,6 +81,7 @@ def _parts(view: str) -> dict[str, dict]:
     if view == LIST_VIEW:
         parts["list"] = {
             "value": queue_screen.queue()
+            + card_view.open_model()
             + list_view.trainings([run_screen.run_summary(run) for run in listed[:MAX_LISTED]])
         }
     step = "list" if view == LIST_VIEW else "photos"

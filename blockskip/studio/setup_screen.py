@@ -6,6 +6,7 @@ from blockskip.core import presets
 from blockskip.core.settings import Settings
 from blockskip.memory import monitor
 from blockskip.memory.planning.planner import Plan
+from blockskip.memory.planning.request import free_vram_gib
 from blockskip.runs import storage
 from blockskip.runs.expected_time import expected_time, finished_runs
 from blockskip.runs.run import Run
@@ -53,7 +54,7 @@ def parts() -> tuple[dict[str, dict], draft.Draft]:
         "describe": describe_view.captions(saved, captions),
         "models": model_view.models(models, row.name),
         "wording": _wording(trigger, kind or "pet"),
-        "marks": _marks() + card_view.programs(planned),
+        "marks": _marks() + card_view.programs(planned) + card_view.open_model(),
         "plan": _plan(planned, row),
         "own_words": _own_photos_hint(models) if saved.own_photos and row.demo else "",
         "busy": _busy(busy),
@@ -74,8 +75,9 @@ def _wording(trigger: str, kind: str) -> str:
 
 def _marks() -> str:
     usage, (low, high) = monitor.usage(), plans.budget_range()
+    free = free_vram_gib()
     return plan_view.budget_marks(
-        low, high, usage.vram_total_gib, usage.vram_used_gib, usage.vram_free_gib
+        low, high, usage.vram_total_gib, usage.vram_total_gib - free, free
     )
 
 

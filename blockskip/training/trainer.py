@@ -69,7 +69,8 @@ class Trainer:
 
     model: diffusers' transformer, frozen. window_dir: folder of the residual windows. fingerprint:
     identifies the run; checkpoints of other runs are refused. progress(n, total): blocks done in a
-    window. stage(name): context manager entered around each window ("residuals").
+    window. stage(name): context manager entered around each window ("residuals"). pinned: the
+    frozen weights that it loaded onto the device, which outlive it.
 
     Other training methods are subclasses (lab/ablation/baselines.py) that override some of:
 
@@ -120,7 +121,7 @@ class Trainer:
         self._held: list[ParamSite] = []  # weights on the device for the steps of one window
         # weights that stay are copied before the first window streams the same blocks
         with self.step_model(without_middle=settings.plan.middle != "stays"):
-            pin_on_device(device, model)
+            self.pinned = pin_on_device(device, model)
         if settings.plan.middle != "stays":  # of what waits, the middle is loaded most often
             with skip_blocks(model, family, self.span):
                 fill_ram(device, [block for _, block in family.blocks(model)])

@@ -145,7 +145,7 @@ def test_how_a_run_ended_is_told_to_programs(call, run, monkeypatch, last, code,
     def start(run, card=""):
         if last:
             run.append(last)
-        return SimpleNamespace(poll=lambda: code)
+        return SimpleNamespace(wait=lambda _: code)
 
     monkeypatch.setattr(Run, "start", start)
     exit_code, _, out = call("resume r --json")

@@ -95,7 +95,7 @@ def test_a_worker_that_the_system_killed_ran_out_of_ram(
 ):
     run.folder.mkdir()
     run.events_path.touch()
-    monkeypatch.setattr(Run, "start", lambda self: SimpleNamespace(poll=lambda: code))
+    monkeypatch.setattr(Run, "start", lambda self: SimpleNamespace(wait=lambda _: code))
     assert progress.watch_run(run, start=True, as_json=True) == 1
     said = json.loads(capsys.readouterr().out)
     assert said["kind"] == kind and words in said["error"]

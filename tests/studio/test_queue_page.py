@@ -1,12 +1,16 @@
 """The queue on the page: a training's place is told, and its buttons change the order."""
 
+import datetime
+import threading
+
 import pytest
 from helpers import fake_feed
 
+from blockskip.core import idle_worker
 from blockskip.core.errors import UserError
 from blockskip.runs import run_queue
 from blockskip.runs.run import find_run
-from blockskip.studio import click_handlers, run_state, strings
+from blockskip.studio import click_handlers, draft, run_state, strings
 
 
 @pytest.fixture
@@ -51,6 +55,22 @@ def test_the_line_is_held_and_goes_on(line, told, monkeypatch):
     assert strings.WAITS_HELD in told("b")[0]["messages"]["value"]
     click("queue_go")
     assert begun == ["a"]
+
+
+def test_a_model_that_is_kept_open_is_told_and_closed(pet, told, monkeypatch):
+    draft.add([pet[0].parent])
+    assert strings.MODEL_CLOSE not in str(told("*")) + str(told(""))
+    until = datetime.datetime(2026, 11, 30, 21, 34).timestamp()
+    idle = idle_worker.Idle(card="", key="x", held_gib=9.1, until=until)
+    with idle_worker.waiting(idle):
+        for view, part in (("*", "list"), ("", "marks")):
+            shown = told(view)[0][part]["value"]
+            assert "21:34" in shown and "9.1 GB of graphics memory" in shown
+        ended = threading.Thread(target=click, args=["close_model"])
+        ended.start()
+        assert idle_worker.next_order("", lambda: False, seconds=60) is None
+    ended.join()
+    assert strings.MODEL_CLOSE not in told("*")[0]["list"]["value"]
 
 
 def test_a_damaged_queue_is_told_and_harms_no_training(line, told):

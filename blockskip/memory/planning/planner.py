@@ -22,7 +22,7 @@ from blockskip.memory.planning.model_stats import model_stats
 from blockskip.memory.planning.preset_settings import preset_settings, span_of
 from blockskip.memory.planning.reason import Reason, Values
 from blockskip.memory.planning.refusal import demo_refusal, refusal
-from blockskip.memory.planning.request import PlanRequest, peak_gib
+from blockskip.memory.planning.request import PlanRequest, free_vram_gib, peak_gib
 from blockskip.memory.planning.requirements import StageMemory, stage_memory
 from blockskip.memory.planning.run_sizes import kept_bytes, offload, recomputed_blocks
 from blockskip.memory.planning.search import best_plan
@@ -232,7 +232,7 @@ def _with_shift(row: ModelRow, plan: Plan) -> Plan:
 
 
 def _free_gib() -> float:
-    free = monitor.usage().vram_free_gib
+    free = free_vram_gib()
     return free if free >= 0 else math.inf
 
 

@@ -7,11 +7,20 @@ import platform
 from dataclasses import dataclass, replace
 from typing import Any
 
+from blockskip.core import idle_worker
 from blockskip.core.presets import reserve_table
 from blockskip.core.settings import Precision, Settings
+from blockskip.memory import monitor
 from blockskip.memory.planning.requirements import SPARE_RAM_GIB, StageMemory
 
 RAM_FOR_SYSTEM = 0.25  # share of RAM left to the system: 12 of 16 GiB are planned with
+
+
+def free_vram_gib() -> float:
+    """Return the graphics memory that a run could have now, in GiB: what is unused, and what a
+    process that keeps a model open gives back; -1 without a GPU."""
+    free = monitor.usage().vram_free_gib
+    return free + idle_worker.held_gib() if free >= 0 else monitor.UNKNOWN
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -127,6 +128,11 @@ class Source:
         parts += [(part, digests[path]) for part, path in sorted(self.files.items())]
         return files.fingerprint(*parts)
 
+    def signature(self) -> tuple[tuple, ...]:
+        """Return what changes when one of the files is written or replaced. It takes no time."""
+        found = self.folder.rglob("*") if self.is_folder else set(self.files.values())
+        return tuple((str(path), *_attributes(path.stat())) for path in sorted(found))
+
 
 def _folder_fingerprint(folder: Path, progress: Callable[[int, int], None] | None) -> str:
     """Return the fingerprint of what `from_pretrained` may read: texts, and the weights inside part
@@ -181,8 +187,7 @@ def _digests(
         if stat.st_size <= SMALL_FILE_BYTES:
             digests[path] = path.read_bytes()
         else:
-            # every attribute that changes when a file is written or replaced
-            signature = [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
+            signature = _attributes(stat)
             cached = cache.get(str(path.resolve()))
             if not cached or list(cached[:-1]) != signature:
                 cached = updates[str(path.resolve())] = [*signature, _sha256(path, report)]
@@ -191,6 +196,11 @@ def _digests(
     if updates:
         files.write_json(cache_file, cache | updates)
     return digests
+
+
+def _attributes(stat: os.stat_result) -> list[int]:
+    """Return every attribute that changes when a file is written or replaced."""
+    return [stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino]
 
 
 def _sha256(path: Path, progress: Callable[[int], None]) -> str:

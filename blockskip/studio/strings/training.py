@@ -58,6 +58,11 @@ QUEUE_REMOVE = "Take out"
 QUEUE_HOLD = "Hold the line"
 QUEUE_GO = "Let it go on"
 QUEUE_HELD = "Held: nothing begins until you let it go on."
+MODEL_OPEN = (
+    "The model of the last training stays open until {until}, so that the next one begins sooner."
+)
+MODEL_OPEN_HOLDS = " It holds {size} of graphics memory, which is counted as free."
+MODEL_CLOSE = "Close it now"
 PENDING = {
     "pause": "Pausing after this step",
     "stop": "Stopping after this step",
