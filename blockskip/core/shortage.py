@@ -58,6 +58,9 @@ _TEXTS = (  # of messages in lower case
     ("insufficient system resources", _RAM),
     # in the log of a process that ended itself
     ("memoryerror", _RAM),
+    # CPython, where C code that got no memory reports no error
+    ("error return without exception set", _RAM),
+    ("without setting an exception", _RAM),
     ("memory allocation still failed", _RAM),  # OpenBLAS
     ("error: out of memory", _RAM),
     ("not enough memory resources", _RAM),

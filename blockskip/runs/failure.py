@@ -11,20 +11,26 @@ from contextlib import suppress
 from pathlib import Path
 
 from blockskip.core import events, files
-from blockskip.core.errors import UserError
+from blockskip.core.errors import DiskFull, UserError
 from blockskip.core.events import Event, Failed
 from blockskip.core.paths import data_dir
+from blockskip.core.shortage import is_disk_full
 from blockskip.runs import event_log
 
 log = logging.getLogger(__name__)
 _RESERVED = 4096  # bytes
+_NO_ROOM = "The disk is full: the training could not begin."
 
 
 def reserve(folder: Path) -> None:
     """Forget the last failure of the run in `folder`, and reserve the space of the next."""
     remove(folder)
-    with suppress(OSError):
-        _places(folder)[0].write_bytes(b" " * _RESERVED)
+    place = _places(folder)[0]
+    try:
+        place.write_bytes(b" " * _RESERVED)
+    except OSError:
+        with suppress(OSError):  # an empty file needs no room, and tells that there was none
+            place.write_bytes(b"")
 
 
 def failed(error: UserError) -> Failed:
@@ -59,6 +65,9 @@ def write(folder: Path, event: Failed) -> None:
             return
         except OSError as error:
             log.warning("%s could not be written: %s", path, error)
+            if is_disk_full(error):
+                with suppress(OSError):
+                    path.write_bytes(b"")  # see `reserve`
     log.error("The run failed: %s %s", event.title, event.remedy)
 
 
@@ -66,10 +75,21 @@ def read(folder: Path) -> Failed | None:
     """Return the failure of the run's last worker that is not in its log, if there is one."""
     for path in _places(folder):
         with suppress(OSError, ValueError):
-            event = events.from_json(path.read_bytes())
+            data = path.read_bytes()
+            if not data and _is_newer(path, folder / "events.jsonl"):
+                return failed(DiskFull(_NO_ROOM, "Free some space, then resume."))
+            event = events.from_json(data)
             if isinstance(event, Failed):
                 return event
     return None
+
+
+def _is_newer(path: Path, log_path: Path) -> bool:
+    """Return whether a file was written after the last event of a run's log."""
+    try:
+        return log_path.stat().st_mtime_ns < path.stat().st_mtime_ns
+    except FileNotFoundError:
+        return True
 
 
 def remove(folder: Path) -> None:

@@ -35,9 +35,10 @@ Next = tuple[Run, str | None]  # and the stage in which the system ended its las
 
 
 def mark_begun(run: Run) -> None:
-    """Record that this process works on a run."""
+    """Record that this process works on a run. On a full disk nothing is recorded."""
     mark = vanished.mark(run) | {"card": os.environ.get(VISIBLE, "")}
-    files.write_json(run.folder / "worker.json", mark, lasting=False)
+    with suppress(UserError, OSError):  # the training itself says what is wrong
+        files.write_json(run.folder / "worker.json", mark, lasting=False)
 
 
 def after(ended: Run, held: ExitStack, kept: KeptModel, stays: bool) -> Next | None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 
 import logging
 import sys
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
-from blockskip.core import processes
+from blockskip.core import files, processes
 from blockskip.core.shortage import as_user_error
 from blockskip.memory import monitor
 from blockskip.runs import failure, next_run, run_queue, run_start, vanished
@@ -30,11 +31,26 @@ def main(folder: str, *words: str) -> int:
     run, code = Run(Path(folder)), 1
     with ExitStack() as held:
         killed_in = vanished.stage_without_ram(run)  # of the worker before, which this one forgets
-        begin = partial(next_run.mark_begun, run)
-        if held.enter_context(processes.holding(run.lock_path, begin)):
+        if held.enter_context(_holding(run)):
             code = _work(run, killed_in, held, run_start.STAYS in words)
     run_queue.advance_quietly()
     return code
+
+
+@contextmanager
+def _holding(run: Run) -> Iterator[bool]:
+    """Context manager: hold a run's lock. Yields whether it is ours; on a full disk it cannot be."""
+    with ExitStack() as stack:
+        begin = partial(next_run.mark_begun, run)
+        try:
+            ours = stack.enter_context(processes.holding(run.lock_path, begin))
+        except OSError as error:
+            log.exception("failed")
+            failure.reserve(run.folder)
+            end = failure.failed(files.disk_error(run.folder, error))
+            failure.record(run.folder, run.events_path, end)
+            ours = False
+        yield ours
 
 
 def _work(run: Run, killed_in: str | None, held: ExitStack, stays: bool) -> int:

@@ -204,7 +204,7 @@ def _page_updates(view: str, tokens: str, number: str, fresh: bool) -> list:
         return [*screen.page_updates(view or "", tokens or "", fresh), number]
     except Exception:
         log.exception("the page could not be refreshed")
-        return [*unchanged, number]
+        return [*unchanged[:-1], tokens, number]
 
 
 def on_click(view: str, sent: str, event: gr.EventData, request: gr.Request | None = None) -> list:

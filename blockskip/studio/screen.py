@@ -48,7 +48,7 @@ def initial_view() -> str:
 
 
 def page_updates(view: str, tokens: str, fresh: bool = True) -> list:
-    """Return the updates of all PARTS, followed by the new tokens.
+    """Return the updates of all PARTS, followed by the tokens of now.
 
     view: name of the run shown, "" = setup, "*" = the list. tokens: JSON of the fingerprints that
     the tab has. fresh: bypass the cache that tabs share.
@@ -60,7 +60,8 @@ def page_updates(view: str, tokens: str, fresh: bool = True) -> list:
         gr.update(**parts.get(name, {})) if new[name] != old.get(name) else gr.skip()
         for name in PARTS
     ]
-    return [*updates, json.dumps(new) if new != old else gr.skip()]
+    # always: Gradio keeps a component for good that is sent a value after an update or a skip
+    return [*updates, json.dumps(new)]
 
 
 def _cached_parts(view: str, fresh: bool) -> dict[str, dict]:

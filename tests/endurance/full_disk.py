@@ -114,7 +114,7 @@ def cycles(data: Path, count: int, tell: Callable[[int], None]) -> dict:
             samples.append(held | {meters.ANSWER: meters.processor_ms(me) - before})
             tell(number + 1)
     for name, ways in said.items():
-        wrong += [f"{name}: {way}" for way in ways if way.startswith("TRACEBACK")]
+        wrong += [f"{name}: {way}" for way in ways if way.startswith(("TRACEBACK", "crashed"))]
     return {"samples": samples, "sizes": [], "said": said, "wrong": wrong}
 
 

@@ -28,10 +28,10 @@ def noisy(level, growth, spread, count=200):
 @pytest.mark.parametrize(
     "name, values, flat",
     [
-        ("USS, MiB", noisy(180, 0, 2), True),
-        ("USS, MiB", noisy(180, 60, 2), False),
-        ("USS, MiB", [60.0] * 30 + noisy(180, 0, 2), True),  # what is loaded once
-        ("USS, MiB", noisy(180, 0, 80), False),  # nothing can be said
+        (meters.OWN, noisy(180, 0, 2), True),
+        (meters.OWN, noisy(180, 60, 2), False),
+        (meters.OWN, [60.0] * 30 + noisy(180, 0, 2), True),  # what is loaded once
+        (meters.OWN, noisy(180, 0, 80), False),  # nothing can be said
         ("handles", noisy(12, 0, 1), True),
         ("handles", noisy(12, 20, 1), False),
         ("threads", [4.0] * 100 + [14.0] * 100, False),

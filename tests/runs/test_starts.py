@@ -1,19 +1,28 @@
 """A run has one worker, known by the lock that it holds; what else happens to it waits its turn."""
 
+import errno
 import os
 import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import psutil
 import pytest
 from helpers import racing_starts
 
-from blockskip.core import processes
+from blockskip.core import events, processes
 from blockskip.core.errors import UserError, WrongState
 from blockskip.core.events import Failed
 from blockskip.core.settings import Settings
-from blockskip.runs import image_requests, start_gate, storage
+from blockskip.runs import (
+    failure,
+    image_requests,
+    run_queue,
+    start_gate,
+    storage,
+    worker_entry,
+)
 from blockskip.runs import run as run_module
 from blockskip.runs.run import create_run, find_run, list_runs
 from blockskip.studio import actions, run_state
@@ -179,3 +188,25 @@ def test_a_worker_that_dies_at_once_is_told(run, monkeypatch):
     assert run.start().wait() == 1
     assert run.state() == "crashed" and run.worker() is None
     assert "No module named blockskip.no_such_module" in (run.folder / "worker.log").read_text()
+
+
+def test_a_training_that_finds_the_disk_full_says_so(run, monkeypatch):
+    """Nothing can be written then, neither its lock nor a sentence: an empty file tells."""
+    write = Path.write_bytes
+
+    def full(path, data=b"x", *_, **__):
+        if data:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        return write(path, data)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_bytes", full)
+        patch.setattr(failure, "record", lambda *_: False)
+        patch.setattr(processes, "held", full)
+        patch.setattr(run_queue, "advance_quietly", lambda: None)
+        assert worker_entry.main(str(run.folder)) == 1
+    assert (run.folder / "failure.json").read_bytes() == b""
+    assert failure.read(run.folder).kind == "DiskFull" and run.state() == "failed"
+    run.append(events.Started(steps=1, device="cpu", resumed_from=0))
+    os.utime(run.folder / "failure.json", (1, 1))
+    assert failure.read(run.folder) is None, "it went on, so that was not its end"
