@@ -46,7 +46,7 @@ def after(ended: Run, held: ExitStack, kept: KeptModel, stays: bool) -> Next | N
 
     held: holds the lock of `ended`, and then that of the run returned. stays: whether to wait for
     one. A process that waited in vain does not return but ends, so that its lock is freed with its
-    memory.
+    memory. Raises UserError or OSError if it cannot wait.
     """
     card = os.environ.get(VISIBLE, "")
     starter = Starter(card, kept, stays)
@@ -92,12 +92,15 @@ class Starter:
 
 
 def _take(run: Run, lock: ExitStack) -> Next:
-    """Begin a run in this process. Raises WrongState if another one works on it."""
+    """Begin a run in this process. Raises WrongState if another one works on it, OSError if its folder
+    cannot be written."""
     killed_in = vanished.stage_without_ram(run)
-    if not lock.enter_context(processes.held(run.lock_path)):
-        raise run_start.is_running(run)
-    processes.log_to(run.folder / "worker.log")
-    mark_begun(run)
+    with ExitStack() as stack:
+        if not stack.enter_context(processes.held(run.lock_path)):
+            raise run_start.is_running(run)
+        processes.log_to(run.folder / "worker.log")
+        mark_begun(run)
+        lock.callback(stack.pop_all().close)
     return run, killed_in
 
 

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 
 from blockskip.core import files, processes
+from blockskip.core.errors import UserError
 from blockskip.core.shortage import as_user_error
 from blockskip.memory import monitor
 from blockskip.runs import failure, next_run, run_queue, run_start, vanished
@@ -69,7 +70,11 @@ def _work(run: Run, killed_in: str | None, held: ExitStack, stays: bool) -> int:
         code = worker_process.main(str(run.folder), killed_in, kept)
         if code == PAUSED or not kept.key:  # its user wants the memory, or the model is not whole
             return code
-        following = next_run.after(run, held, kept, stays)
+        try:
+            following = next_run.after(run, held, kept, stays)
+        except (UserError, OSError):
+            log.warning("nothing more is trained here", exc_info=True)
+            return code
         if following is None:
             return code
         run, killed_in = following

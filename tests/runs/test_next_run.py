@@ -1,8 +1,10 @@
 """A worker that is done trains the next run with the model that is open, or waits for one, and gives
 its memory back at once to whoever needs it."""
 
+import errno
 import threading
 import time
+from contextlib import ExitStack
 
 import psutil
 import pytest
@@ -133,6 +135,18 @@ def test_pictures_and_the_user_get_the_memory_at_once(tmp_path):
     assert idle_worker.waiting_now() == [] and process.wait(10) == 0
     idle_worker.free()  # nobody waits
     assert list(data_dir().glob("idle-*.order")) == []
+
+
+def test_a_run_that_cannot_be_begun_here_is_not_held(tmp_path, monkeypatch):
+    run, lock = new_run(tmp_path, "one"), ExitStack()
+
+    def full(path):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(processes, "log_to", full)
+    with pytest.raises(OSError, match="No space"):
+        next_run._take(run, lock)
+    assert run.worker() is None and run.state() == "crashed"
 
 
 def test_a_training_from_the_terminal_leaves_nobody_behind(tmp_path):

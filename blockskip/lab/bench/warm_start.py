@@ -35,7 +35,8 @@ def settings_of(name: str, pet: int) -> Settings:
     """Return the settings of a short run, as planned."""
     prompts = ("a photo of a cat", f"pet{pet} in the snow")
     words = {"trigger": f"pet{pet}", "class_name": "cat", "preview_prompts": prompts}
-    large = {} if name == "demo" else {"skip": "19,10", "s_min_px": 64, "s_max_px": 128}
+    large = {"skip": "19,10", "s_min_px": 64, "s_max_px": 64, "batch": 1, "preview_images": 1}
+    large = {} if name == "demo" else large
     return choose_settings(**words, **SHORT, **large)
 
 
