@@ -43,7 +43,9 @@ EXPECTED = [TRAINED.get(f"photo {n}", "") for n in range(1, 6)]
 
 
 def test_the_terminal(folder, monkeypatch, capsys):
-    monkeypatch.setattr(Run, "start", lambda run, card="": (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        Run, "start", lambda run, card="", stays=False: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     words = ["train", str(folder), "--trigger", "momo", "--class", "cat", "--out", "r"]
     monkeypatch.setattr("sys.argv", ["blockskip", *words])
     app.main()
@@ -56,7 +58,9 @@ def test_the_terminal(folder, monkeypatch, capsys):
 
 
 def test_a_caption_for_all_photos_has_the_trigger_too(pet, monkeypatch):
-    monkeypatch.setattr(Run, "start", lambda run, card="": (_ for _ in ()).throw(KeyboardInterrupt))
+    monkeypatch.setattr(
+        Run, "start", lambda run, card="", stays=False: (_ for _ in ()).throw(KeyboardInterrupt)
+    )
     words = ["train", str(pet[0]), "--trigger", "momo", "--caption", "asleep in {trigger}’s bed"]
     monkeypatch.setattr("sys.argv", ["blockskip", *words])
     app.main()

@@ -86,13 +86,17 @@ def test_a_worker_that_the_system_killed_is_told_on_the_page(pet, told, monkeypa
     run = fake_feed.make_run(pet)
     fake_feed.feed(run, 60)
     for code, said in ((-9, "because RAM ran out"), (-11, "interrupted without an error message")):
-        monkeypatch.setattr(run.__class__, "start", lambda self, card="", c=code: Exited(c))
+        monkeypatch.setattr(
+            run.__class__, "start", lambda self, card="", stays=False, c=code: Exited(c)
+        )
         run_state.start(run)
         assert said in told(run.name)[0]["messages"]["value"]
 
 
 class Exited:
     """A process that has ended."""
+
+    pid = 0
 
     def __init__(self, code):
         self.poll = lambda: code
