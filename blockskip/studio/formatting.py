@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import html
 import json
+import re
 from pathlib import Path
 
 from blockskip.studio import strings
@@ -16,6 +17,13 @@ def note(title: str, text: str, level: str) -> str:
     """Return a message box. level: info | warning | error."""
     strong = f"<b>{e(title)}</b> " if title else ""
     return f'<div class="note {level}">{strong}{e(text)}</div>'
+
+
+def without_commands(text: str) -> str:
+    """Return a message of the program without the terminal commands that it names: on the page
+    there is a button for each."""
+    text = re.sub(r"(?<=[.!]) [^.!]*HF_TOKEN.*", "", text)
+    return re.sub(r"(:| Run)? (\./launch\.sh|\.\\launch\.bat)( [\w./-]+)*?(?=\.?( |$))", ".", text)
 
 
 def json_attribute(value: object) -> str:

@@ -74,6 +74,19 @@ def refusal(error: UserError, smallest_gib: float | None) -> str:
     )
 
 
+SIZES_GIB = (8, 12, 16, 24)  # of the cards that most people have or plan to buy
+
+
+def budget_sizes(budget_gib: float) -> str:
+    """Return buttons that set the budget to the usual sizes of cards."""
+    buttons = "".join(
+        f'<button type="button" class="press preset" data-budget="{size}" '
+        f'aria-pressed="{str(size == budget_gib).lower()}">{gb(size)}</button>'
+        for size in SIZES_GIB
+    )
+    return f'<div class="presses presets"><span>{strings.PLAN_SIZES}</span>{buttons}</div>'
+
+
 def budget_marks(
     low: float,
     high: float,

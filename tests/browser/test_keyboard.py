@@ -71,14 +71,12 @@ def test_who_types_already_when_the_demo_pet_comes_is_left_alone(open_tab):
 
 
 def test_to_the_file(open_tab, trained):
-    """Another step by the arrows, kept, and downloaded; a picture large and back."""
+    """Another step by the arrows, and downloaded; a picture large and back."""
     page = open_tab()
     wait_for_text(page, "#results", "Momo is ready")
     tab_to(page, "#compare [name=step]")
     page.keyboard.press("ArrowLeft")
     assert page.locator("#compare [name=step]:checked").input_value() == "4"
-    tab_to(page, "[data-do=keep]")
-    page.keyboard.press("Enter")
     wait_for_text(page, "#lora", strings.DOWNLOAD_STEP.format(step=4))
     tab_to(page, "#lora", "Shift+Tab")
     with page.expect_download() as download:

@@ -129,6 +129,7 @@ PLAN_TEMPLATES = {  # instead of the planner's own (memory/planning/wording.py)
 }
 PLAN_USE = "Use {size}"
 
+PLAN_SIZES = "Cards with:"
 PLAN_MARKS = "This card has {total}. Other programs are using {others}; {free} is free."
 PLAN_MARKS_ALONE = "This card has {total}. No other program is using it."
 PLAN_MARKS_FREE = "free now"

@@ -32,6 +32,38 @@ PHOTO_REMOVE = "Remove {name}"
 PHOTO_OPEN = "Open {name}"
 VALUE_UNUSABLE = "One of these values is of a wrong kind: {values}."
 PHOTO_TWICE = "it has already been added"
+PHOTO_ASIDE = "it is set aside: bring it back below"
+DROP = {
+    "adding": "Adding photos: {n} of {total}",
+    "stop": "Stop adding",
+    "again": "Try again",
+    "rejected": PHOTOS_REJECTED,
+    "film": "it is a video, not a photo",
+    "large": "it is larger than 60 MB",
+    "failed": "The photos could not be uploaded.",
+}
+PHOTOS_BEST = "Keep the best {count}"
+PHOTOS_SELECT = "Select"
+SELECT = {
+    "chosen_one": "1 photo selected",
+    "chosen": "{count} photos selected",
+    "caption": "Caption for {count} photos",
+    "caption_about": "What else they show, in a few words.",
+    "caption_empty": "Only where there is none",
+    "caption_all": "Replace all",
+}
+SELECT_ALL = "Select all"
+SELECT_CAPTION = "Write a caption"
+SELECT_ASIDE = "Set aside"
+SELECT_REMOVE = "Remove"
+SELECT_REMOVE_ASK = "Remove the selected photos?"
+SELECT_DONE = "Done"
+SELECT_HINT = "Click photos to select them; hold Shift to select a whole row of them."
+ASIDE_ONE = "1 photo is set aside"
+ASIDE = "{count} photos are set aside"
+ASIDE_ABOUT = "They are kept, but not trained on. Click one to use it after all."
+ASIDE_BACK = "Bring all back"
+ASIDE_BACK_ONE = "Use {name} after all"
 CAPTION_UNCLEAR = "several photos have this name: click the photo and write its caption there"
 PHOTO_BOXED = "The pet is marked"
 PHOTO_FOUND = "The pet was found and marked; click to change its frame"
@@ -200,11 +232,15 @@ MODEL_FETCH_SPEED = "{speed:.0f} MB/s"
 MODEL_LICENCE = "Licence: {licence}"
 TOOL_NEEDS = "Not necessary: a {need} download. It runs on this computer, on the processor."
 TOOL_FETCH = "Download {need}"
-MODEL_GATED = (
-    "Its makers ask you to accept a licence first. 1. Create a free account on the model hub, "
-    "huggingface.co. 2. Accept the licence on the model’s page. 3. Create an access token of type "
-    "“read” there and paste it here. It is tested before anything is downloaded."
+MODEL_GATED = "Its makers ask you to accept a licence first. That takes a few minutes, once:"
+MODEL_GATED_STEPS = (
+    "Create a free account:",
+    "Accept the licence on the model’s page:",
+    "Create an access token of type “Read”:",
 )
+MODEL_GATED_PASTE = "Paste the token here. It is tested before anything is downloaded."
+MODEL_FETCH_AGAIN = "Try again"
+MODEL_SUITS = "Recommended for this computer"
 MODEL_TOKEN = "Access token"
 MODEL_TOKEN_TEST = "Test and save the token"
 MODEL_TOKEN_OTHER = "Use another token"
