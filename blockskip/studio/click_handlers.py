@@ -15,12 +15,14 @@ from blockskip.studio import (
     describe,
     draft,
     draft_frames,
+    folder_dialog,
     held_out,
     model_catalog,
     pet_search,
     queue_screen,
     result_actions,
     set_aside,
+    strings,
 )
 from blockskip.studio.inputs import Click
 
@@ -108,6 +110,17 @@ def _use_comfyui(view: str, click: Click) -> Navigation:
     return REFILL
 
 
+def _pick_comfyui(view: str, click: Click) -> Navigation:
+    if folder := folder_dialog.choose(strings.COMFYUI_FOLDER):
+        model_catalog.use_comfyui(str(folder))
+    return REFILL
+
+
+def _pick_data(view: str, click: Click) -> None:
+    if folder := folder_dialog.choose(strings.DATA_MOVE):
+        model_catalog.move_data(str(folder))
+
+
 def _budget(view: str, click: Click) -> Navigation:
     if click.budget is None:
         raise BadInput("This click: budget is missing.")
@@ -163,6 +176,8 @@ CLICK_HANDLERS: dict[str, Callable[[str, Click], Navigation]] = {
     "server_model": _staying(lambda view, click: describe.choose_server_model(click.model)),
     "model": _choose_model,
     "use_comfyui": _use_comfyui,
+    "pick_comfyui": _pick_comfyui,
+    "pick_data": _staying(_pick_data),
     "fetch": _staying(lambda view, click: model_catalog.fetch(click.model)),
     "fetch_stop": _staying(lambda view, click: model_catalog.fetch_stop(click.model)),
     "token": _staying(lambda view, click: model_catalog.try_token(click.model, click.value)),

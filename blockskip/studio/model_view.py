@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from blockskip.core.units import GIB, duration
+from blockskip.core.units import GIB
 from blockskip.models.sources import ModelStatus, hub_api
 from blockskip.models.sources.download_process import Download
 from blockskip.models.sources.tools import ToolStatus
 from blockskip.runs.storage import Usage
-from blockskip.studio import strings
-from blockskip.studio.formatting import action_button, e, without_commands
+from blockskip.studio import folder_dialog, strings
+from blockskip.studio.formatting import action_button, e, time_left, without_commands
 
 
 @dataclass(frozen=True)
@@ -201,7 +201,7 @@ def progress_bar(download: Download) -> str:
     unit, name = (GIB, "GB") if download.bytes_total >= GIB else (2**20, "MB")
     done, total = download.bytes_done / unit, max(download.bytes_total, 1) / unit
     speed = strings.MODEL_FETCH_SPEED.format(speed=max(0.0, download.bytes_per_s) / 1e6)
-    left = strings.LEFT.format(time=duration(download.eta_s)) if download.eta_s >= 0 else ""
+    left = time_left(download.eta_s) if download.eta_s >= 0 else ""
     words = strings.MODEL_FETCHING.format(
         done=done, total=total, unit=name, speed=speed, left=left
     ).strip(" ·")
@@ -220,6 +220,7 @@ def _comfyui(catalog: ModelCatalog) -> str:
         f'<p class="hint">{strings.COMFYUI_FOLDER_ABOUT}</p>'
         f"{text_field('comfyui', strings.COMFYUI_FOLDER)}"
         f"{action_button('use_comfyui', strings.COMFYUI_USE, field='comfyui', slow=1)}"
+        f"{_picker('pick_comfyui')}"
         f"{f'<p class=hint role=status>{e(message)}</p>' if message else ''}</details>"
     )
 
@@ -241,9 +242,14 @@ def _data_folder(catalog: ModelCatalog) -> str:
     return (
         f'<details><summary>{strings.DATA_TITLE}</summary><p class="hint path">{e(about)}</p>{clean}'
         f"{text_field('folder', strings.DATA_MOVE)}<p class='hint'>{strings.DATA_MOVE_ABOUT}</p>"
-        f"{action_button('move_data', strings.DATA_MOVE_DO, field='folder')}"
+        f"{action_button('move_data', strings.DATA_MOVE_DO, field='folder')}{_picker('pick_data')}"
         f"{f'<p class=hint role=status>{e(message)}</p>' if message else ''}</details>"
     )
+
+
+def _picker(action: str) -> str:
+    """Return a button that opens the system's dialog, where there is one."""
+    return action_button(action, strings.FOLDER_PICK, "link") if folder_dialog.is_possible() else ""
 
 
 def text_field(name: str, label: str, secret: bool = False, value: str = "", **data: str) -> str:

@@ -108,7 +108,7 @@ def _size(gib: float, format_spec: str) -> str:
 def _gives_likeness(
     now: Reason, then: Reason, shorter: bool, likeness: float, time: Reason | None
 ) -> str:
-    """Return for example “pictures of 512 px, longer captions: more likeness expected”.
+    """Return for example “pictures of 512 px, longer captions, and likeness would improve”.
 
     shorter: whether captions would be shorter. time: how much more or less of it.
     """
@@ -119,7 +119,7 @@ def _gives_likeness(
         if then.values[name] != now.values[name]
     ]
     in_time = reason_text(time) if time else ""
-    return f"{', '.join(new)}: {_likeness(likeness)}{in_time}"
+    return f"{', '.join(new)}, {_likeness(likeness)}{in_time}"
 
 
 def _likeness(likeness: float, chance: Reason | None = None) -> str:

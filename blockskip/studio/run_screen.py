@@ -175,7 +175,15 @@ def _file_parts(
     return {
         "format": {
             "value": format,
-            "choices": [(strings.FORMATS[key], key) for key in names.FORMATS],
+            "choices": [
+                (
+                    strings.FORMAT_STANDARD
+                    if row.demo and key == "comfyui"
+                    else strings.FORMATS[key],
+                    key,
+                )
+                for key in names.FORMATS
+            ],
         },
         "lora": {"visible": lora is not None, "value": lora, "label": words},
         "make": {

@@ -46,7 +46,19 @@ HOSTILE = (
     {"do": "delete"},
     {"__proto__": 1},
 )
-CARRIED = ("run", "file", "model", "value", "folder", "budget", "step", "id", "box", "caption")
+CARRIED = (
+    "run",
+    "file",
+    "model",
+    "value",
+    "folder",
+    "budget",
+    "step",
+    "id",
+    "box",
+    "caption",
+    "files",
+)
 
 
 @pytest.fixture

@@ -167,6 +167,7 @@ def test_no_click_is_surprised(do, pet, finished, event, monkeypatch):
     usual |= {
         "folder": "f",
         "id": "i",
+        "files": ["f"],
         "caption": "c",
         "box": [0, 0, 1, 1],
         "budget": 8,

@@ -28,6 +28,7 @@ HOW_TO_DEMO = (
     "studio’s demo model, not in ComfyUI. Its prompt is <q>a photo of <b>{trigger}</b> {kind}</q>."
 )
 FORMAT = "File for"
+FORMAT_STANDARD = "This studio"
 FORMATS = {
     "comfyui": "ComfyUI",
     "diffusers": "diffusers",
@@ -144,7 +145,7 @@ PRESETS_DEMO = {
 }
 
 OWN_TITLE = "Your own pictures"
-OWN_ABOUT = "Each prompt is generated without and with your LoRA, from the same noise."
+OWN_ABOUT = "See each prompt with and without your pet’s LoRA."
 OWN_PROMPT = "Prompt"
 STRENGTH = "LoRA strength"
 STRENGTH_INFO = "1 is as trained; a lower value shows less of the pet."

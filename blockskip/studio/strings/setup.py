@@ -48,7 +48,7 @@ SELECT = {
     "chosen_one": "1 photo selected",
     "chosen": "{count} photos selected",
     "caption": "Caption for {count} photos",
-    "caption_about": "What else they show, in a few words.",
+    "caption_about": "Describe the rest of these photos, e.g. “lying on a sofa”.",
     "caption_empty": "Only where there is none",
     "caption_all": "Replace all",
 }
@@ -102,7 +102,7 @@ PHOTO = {
     "propose": "Suggest a frame",
     "no_box": "No frame",
     "caption": "Caption",
-    "caption_about": "What else the photo shows, in a few words, such as: lying on a sofa. "
+    "caption_about": "Describe the rest of the photo, e.g. “lying on a sofa”. "
     "“{automatic}” is put in front of it; [trigger] stands for the name.",
     "describe": "Describe it for me",
     "crops": "What the trainer will see",
@@ -247,10 +247,9 @@ MODEL_TOKEN_OTHER = "Use another token"
 MODEL_TOKEN_KEPT = "An access token is saved on this computer."
 MODEL_TOKEN_GOOD = "The token works."
 COMFYUI_FOLDER = "Your ComfyUI folder"
-COMFYUI_FOLDER_ABOUT = (
-    "If you use ComfyUI, its model files are used where they are; nothing is copied."
-)
+COMFYUI_FOLDER_ABOUT = "If you use ComfyUI: we use its model files in place. Nothing is copied."
 COMFYUI_USE = "Search"
+FOLDER_PICK = "Choose the folder"
 DATA_TITLE = "Where everything is kept"
 DATA_ABOUT = (
     "{folder}: {free:.0f} GB free. Models {models:.1f} GB, trainings {runs:.1f} GB, of which "
@@ -277,8 +276,8 @@ MODEL_MISSING_REMEDY = "Download it, or choose its files under “Model to teach
 
 BUDGET_TITLE = "Budget"
 BUDGET_ABOUT = (
-    "How much graphics memory may training use? With more, training is faster or the likeness "
-    "is better."
+    "How much graphics memory may training use? More memory means faster training or a better "
+    "likeness."
 )
 BUDGET_LABEL = "Graphics memory, GB"
 NO_CARD = "This computer has no usable NVIDIA card."
@@ -295,10 +294,10 @@ SEED_INFO = "The same seed, photos and settings repeat a training exactly."
 RANK = "LoRA rank"
 RANK_INFO = "How much the LoRA can remember; 16 suits a pet."
 SPEED = "Sample pictures"
-SPEED_INFO = "Faster ones skip most of the model where little changes. Training is not affected."
+SPEED_INFO = "Faster previews skip some calculations. Training is not affected."
 
 TRAIN = "Train"
 TRAIN_STEPS = "Train {steps} steps"
-TRAIN_QUEUE = "Put in line: train {steps} steps"
+TRAIN_QUEUE = "Add to the queue: train {steps} steps"
 TRAIN_BUSY_ABOUT = "“{name}” is being trained. This one begins by itself when it is its turn."
 TRAIN_BUSY_OPEN = "Watch it"
