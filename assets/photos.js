@@ -118,7 +118,7 @@
         drop(own);
       }
       seen = new Set(shown.map(one => one.dataset.open));
-      if (current.some(file => file.read)) current.filter(file => file.read).forEach(drop);
+      current.filter(file => file.read && shown.length >= file.read).forEach(drop);  // left out, or shown
       tell();
     });
 
@@ -135,14 +135,15 @@
       const body = JSON.stringify({paths: part.paths, first});
       const answer = await fetch('/blockskip/photos', {method: 'POST', body});
       part.paths = null;  // they are gone, whatever became of them
-      if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).problem || words.failed);
+      const said = await answer.json().catch(() => ({}));
+      if (!answer.ok) throw new Error(said.problem || words.failed);
       first = false;
       for (const file of part.files) {
-        file.read = true;
+        file.read = said.photos;  // of the draft by now
         if (!captions.test(file.name)) done += 1;
       }
-      // what the server has read is in its next answer; what it left out has no tile there
-      setTimeout(() => { part.files.forEach(drop); current = current.filter(file => !part.files.includes(file)); tell(); }, 2500);
+      // shown with the server's next answer; a photo that was removed meanwhile never is
+      setTimeout(() => { part.files.forEach(drop); current = current.filter(file => !part.files.includes(file)); tell(); }, 5000);
     };
     const sending = part => upload(part).then(() => null, error => error);
     const pump = async () => {

@@ -126,7 +126,6 @@ PLAN_TEMPLATES = {  # instead of the planner's own (memory/planning/wording.py)
     "gives_calm": "the same quality, with less waiting between steps",
     "room_now": " You could train every block, {gain}.",
     "room_later": " With {more_gib:g GiB} more you could train every block, {gain}.",
-    "in_short": "{fits} {result}",
     "result_same": "Expect nearly full quality.",
     "result_slightly_less": "Expect slightly less than full quality.",
     "result_less": "Expect less than full quality; a bigger card would give more.",
