@@ -171,8 +171,8 @@ def add(paths: list[Path], demo: bool = False, first: bool = True) -> Draft:
     done = 0
     _reading_progress = (done, len(photo_paths))
     try:
-        # decoding releases the GIL; a big photo takes half a second
-        with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        # decoding releases the GIL; a big photo takes half a second. One core stays for the page
+        with ThreadPoolExecutor(max_workers=max(1, min(4, (os.cpu_count() or 1) - 1))) as pool:
             for result in pool.map(lambda path: _prepare(path, captions.added, demo), photo_paths):
                 _add_photo(result)
                 done += 1

@@ -54,8 +54,8 @@ def count_photos(count: int) -> str:
 
 def time_left(seconds: float) -> str:
     """Return how long something will still take, in plain form."""
-    if seconds < 10:
-        return strings.LEFT_SECONDS
+    if seconds < 8:
+        return strings.LEFT_LITTLE
     return strings.LEFT.format(time=duration(seconds))
 
 

@@ -73,9 +73,9 @@ def add(uploads: list[str], first: bool = True) -> draft.Draft:
 
 
 def _is_upload(path: Path) -> bool:
-    """Return whether a file lies where Gradio writes uploads."""
+    """Return whether a file lies where Gradio writes uploads, each in a folder of its own."""
     try:
         folder = Path(os.environ["GRADIO_TEMP_DIR"]).resolve()
-        return path.resolve().is_relative_to(folder) and path.is_file()
+        return path.resolve().parent.parent == folder and path.is_file()
     except (OSError, RuntimeError, ValueError, KeyError):
         return False

@@ -9,9 +9,10 @@ from blockskip.core import stages
 from blockskip.core.events import Failed, Image, Stopped
 from blockskip.core.presets import model_row
 from blockskip.core.settings import Settings
+from blockskip.core.units import duration
 from blockskip.memory.planning.oom_fallback import describe
 from blockskip.studio import pictures, run_state, sheet_view, strings
-from blockskip.studio.formatting import clock, count_photos, e, note, time_left
+from blockskip.studio.formatting import clock, count_photos, e, note
 from blockskip.studio.run_state import RunState, pending_command
 
 
@@ -71,7 +72,7 @@ def _activity(state: RunState) -> tuple[str, str]:
         now += f": {state.stage_done}/{state.stage_total}"
     left = state.eta_s - (time.time() - state.last_time)
     known = state.eta_s >= 0 and state.step > 2
-    return now, time_left(left) if known else ""
+    return now, strings.LEFT.format(time=duration(left)) if known else ""
 
 
 def percent(state: RunState) -> int:

@@ -70,7 +70,7 @@ PENDING = {
 }
 STEP_OF = "step {n} of {total}"
 LEFT = "about {time} left"
-LEFT_SECONDS = "a few seconds left"
+LEFT_LITTLE = "A few seconds left"
 FACTS = "{kind} · {photos} · {steps} steps · {model} · {budget:g} GB budget · started {started}"
 PAUSED_AT = (
     "Paused at step {step}. The graphics memory is free for other programs; Resume continues from "
