@@ -36,10 +36,13 @@ def choose(title: str) -> Path | None:
     if not is_possible() or not _open.acquire(blocking=False):
         return None
     try:
-        words = [sys.executable, "-m", "blockskip.studio.folder_dialog", title]
-        environment = processes.child_environment()
         done = subprocess.run(
-            words, stdin=subprocess.DEVNULL, capture_output=True, cwd=ROOT, env=environment
+            [sys.executable, "-m", "blockskip.studio.folder_dialog", title],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            cwd=ROOT,
+            env=processes.child_environment(),
+            creationflags=getattr(subprocess, "CREATE_NO_WINDOW", 0),
         )
     finally:
         _open.release()

@@ -1,5 +1,5 @@
 """Photos that are set aside: kept in the draft's folder, but not trained on, until the user brings
-them back. The best of many photos are kept so, too."""
+them back or the training begins. All but the best of many are set aside on a press."""
 
 from __future__ import annotations
 
