@@ -45,13 +45,13 @@ def selecting(page, pet):
     set_aside.set_aside([photo.file for photo in draft.load().photos[3:]])
     page.reload()
     wait_for_tiles(page, 3)
+    page.locator("[data-select=start]").click()
+    page.locator("#photos .open").first.click()
     film = pet[0].with_suffix(".mp4")
     film.write_bytes(b"film")
     page.route("**/gradio_api/upload", lambda route: route.abort())
     drop(page, [film, *fake_feed.make_photos(pet[0].parent / "more", 3, side=100)])
     page.wait_for_selector("#drop .note.error")
-    page.locator("[data-select=start]").click()
-    page.locator("#photos .open").first.click()
 
 
 def learning(page, pet):
