@@ -132,7 +132,7 @@
     };
     const hand = async part => {
       current.push(...part.files);
-      const body = JSON.stringify({paths: part.paths, first});
+      const body = JSON.stringify({uploads: part.paths, first});
       const answer = await fetch('/blockskip/photos', {method: 'POST', body});
       part.paths = null;  // they are gone, whatever became of them
       const said = await answer.json().catch(() => ({}));

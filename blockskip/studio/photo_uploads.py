@@ -30,7 +30,7 @@ URL = "/blockskip/photos"
 class Part:
     """Some uploaded files. first: whether they begin an addition."""
 
-    paths: list[UploadPath]
+    uploads: list[UploadPath]
     first: StrictBool
 
 
@@ -48,12 +48,12 @@ def _answer(body: bytes) -> Response:
     measuring.press()
     try:
         sent = validated(dict, json.loads(body), "photos")
-        added = add(sent.get("paths", []), sent.get("first", True))
+        added = add(sent.get("uploads"), sent.get("first", True))
         return JSONResponse({"photos": len(added.photos)})
     except UserError as error:
         return JSONResponse({"problem": f"{error.title} {error.remedy}".strip()}, 400)
-    except ValueError as error:
-        return JSONResponse({"problem": f"photos: {error}"}, 400)
+    except (ValueError, RecursionError):
+        return JSONResponse({"problem": "photos: this is not what the page sends."}, 400)
 
 
 def add(uploads: list[str], first: bool = True) -> draft.Draft:
@@ -61,8 +61,8 @@ def add(uploads: list[str], first: bool = True) -> draft.Draft:
 
     first: False for a later part of one addition. Raises UserError for a path that is no upload.
     """
-    part = validated(Part, {"paths": uploads, "first": first}, "photos")
-    paths = [Path(path) for path in part.paths]
+    part = validated(Part, {"uploads": uploads, "first": first}, "photos")
+    paths = [Path(path) for path in part.uploads]
     if not all(map(_is_upload, paths)):
         raise BadInput("photos: one of the paths is not that of an upload.")
     try:

@@ -282,3 +282,16 @@ def test_several_photos_are_captioned_set_aside_and_removed(open_tab, server, tm
     tiles.nth(0).click()
     page.locator("dialog.photo").wait_for()
     assert [p.name for p in draft.load().aside] == ["photo 6.png"]
+
+
+def test_the_way_to_a_gated_model_and_a_budget_by_a_press(open_tab, server):
+    """Account, licence and token have a link each; the usual sizes of cards set the budget."""
+    page = open_tab()
+    page.locator("[data-do=model][data-model=flux-dev]").click()
+    page.wait_for_selector("#models .way")
+    links = page.locator("#models .way a").evaluate_all("all => all.map(one => one.pathname)")
+    assert links == ["/join", "/black-forest-labs/FLUX.1-dev", "/settings/tokens"]
+    assert "launch" not in page.locator("#setup").inner_text()
+    page.locator("#marks [data-budget='16']").click()
+    wait_for(page, "document.querySelector('#budget input[type=number]').value === '16'")
+    page.wait_for_selector("#marks [data-budget='16'][aria-pressed=true]")

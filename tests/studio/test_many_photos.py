@@ -27,8 +27,8 @@ def test_parts_of_a_drop_are_one_addition(uploads, tmp_path):
     bad = tmp_path / "gradio" / "a2" / "film.jpg"
     bad.parent.mkdir()
     bad.write_bytes(b"")
-    assert sent(paths=[str(bad), str(uploads[0])], first=True) == (200, {"photos": 1})
-    assert sent(paths=[str(path) for path in uploads[1:]], first=False) == (200, {"photos": 5})
+    assert sent(uploads=[str(bad), str(uploads[0])], first=True) == (200, {"photos": 1})
+    assert sent(uploads=[str(path) for path in uploads[1:]], first=False) == (200, {"photos": 5})
     assert [name for name, _ in draft.load().rejected] == ["film.jpg"]
     assert not any(path.exists() for path in (bad, *uploads)), "the uploaded files are gone"
 
@@ -36,9 +36,10 @@ def test_parts_of_a_drop_are_one_addition(uploads, tmp_path):
 def test_only_uploads_are_taken_and_what_is_wrong_is_said(pet, uploads, tmp_path):
     out = str(tmp_path / "gradio" / ".." / "pet" / pet[0].name)
     for paths in ([str(pet[0])], [out], [str(uploads[0]), str(pet[0])], ["\0"], [3], "x", None):
-        status, said = sent(paths=paths, first=True)
+        status, said = sent(uploads=paths, first=True)
         assert status == 400 and "photos" in said["problem"]
-    assert photo_uploads._answer(b"{").status_code == 400
+    for body in (b"", b"{", b"\xff", b"[1]", b"null", b"[" * 100_000):
+        assert photo_uploads._answer(body).status_code == 400
     assert pet[0].exists() and uploads[0].exists() and not draft.load().photos
 
 
