@@ -98,8 +98,9 @@ window.blockskip = (() => {
     const small = event.target.closest('.zoom');
     if (!small) return;
     const box = dialog('large', small.querySelector('img').alt, small);
-    box.append(make('img', '', {src: small.dataset.large, alt: small.querySelector('img').alt}),
-      make('p', '', {textContent: small.querySelector('img').alt}));
+    const name = small.querySelector('img').alt, save = make('a', 'press', {href: small.dataset.large, textContent: document.querySelector('.nav').dataset.save});
+    save.download = name.replace(/[^\p{L}\p{N} ,-]/gu, '').slice(0, 80);
+    box.append(make('img', '', {src: small.dataset.large, alt: name}), make('p', '', {textContent: name}), save);
     box.addEventListener('click', () => box.close());
     box.showModal();
   });
@@ -113,7 +114,35 @@ window.blockskip = (() => {
     watch('value', newest);
     zoomable(element);
   };
-  const pictures = part => { presses(part); zoomable(part.element); };
+  const pictures = part => {
+    presses(part);
+    zoomable(part.element);
+    part.element.addEventListener('click', event => {  // a prompt to press
+      const preset = event.target.closest('[data-prompt]'), field = document.querySelector('#prompt :is(textarea, input)');
+      if (!preset || !field) return;
+      field.value = preset.dataset.prompt;
+      field.dispatchEvent(new Event('input', {bubbles: true}));
+      field.focus();
+    });
+  };
+
+  // Share the picture that the link beside the button saves; where that is not possible, copy it.
+  document.addEventListener('click', async event => {
+    const pressed = event.target.closest('[data-share]');
+    if (!pressed) return;
+    const link = pressed.parentElement.querySelector('a[href]'), load = async () => (await fetch(link.href)).blob();
+    const touch = matchMedia('(pointer: coarse)').matches && navigator.canShare;
+    try {
+      if (touch) {
+        const files = [new File([await load()], 'blockskip.png', {type: 'image/png'})];
+        if (navigator.canShare({files})) { await navigator.share({files}); return; }
+      }
+      await navigator.clipboard.write([new ClipboardItem({'image/png': load()})]);
+      pressed.textContent = pressed.dataset.share;
+    } catch (error) {
+      if (error.name !== 'AbortError') link.click();  // saved instead
+    }
+  });
 
   const title = ({element, watch}) => {
     const tell = () => {
@@ -128,13 +157,14 @@ window.blockskip = (() => {
   const compare = part => {
     presses(part);
     const {element, watch} = part;
-    let mine = null;  // the choices made here, kept across redraws of the same training
+    let choosing = 0, mine = null;  // the choices made here, kept across redraws of the same training
     const show = event => {
       const box = element.querySelector('.compare');
       if (!box) return;
       const images = JSON.parse(box.dataset.images), of = images[0][0];
       const step = () => box.querySelector('[name=step]:checked'), prompt = box.querySelector('[name=prompt]'), line = box.querySelector('[type=range]');
-      if (event) mine = {of, step: step().value, prompt: prompt.value, line: line.value};
+      if (mine && mine.kept !== box.dataset.kept) mine = {...mine, kept: box.dataset.kept, step: box.dataset.kept};
+      if (event) mine = {of, kept: box.dataset.kept, step: step().value, prompt: prompt.value, line: line.value};
       else if (mine && mine.of === of) {
         const again = box.querySelector(`[name=step][value="${mine.step}"]`);
         if (again) again.checked = true;
@@ -144,7 +174,16 @@ window.blockskip = (() => {
       box.querySelector('.after').src = images[step().value][prompt.value];
       box.style.setProperty('--at', line.value + '%');
       box.classList.toggle('is-kept', step().value === box.dataset.kept);
-      box.querySelector('.choices > [data-do=keep]').dataset.step = step().value;
+      const asked = new URLSearchParams({kind: 'pair', step: step().value, prompt: JSON.parse(box.dataset.prompts)[prompt.value]});
+      const link = box.querySelector('.sheet a');
+      link.href = `${link.href.split('?')[0]}?${asked}`;
+      // the step that is chosen is the one that is downloaded: until the server has it, nothing is
+      const file = document.getElementById('lora'), is_kept = step().value === box.dataset.kept;
+      if (file) file.inert = !is_kept;
+      if (!event || event.type !== 'change' || event.target.name !== 'step') return;
+      clearTimeout(choosing);  // arrow keys pass over steps, whose files need not be written
+      const chosen = step().value;
+      choosing = setTimeout(() => { if (box.dataset.kept !== chosen || is_kept) part.trigger('click', {do: 'keep', step: chosen}); }, 400);
     };
     element.addEventListener('input', show);
     element.addEventListener('change', show);
@@ -334,5 +373,5 @@ window.blockskip = (() => {
     return next;
   };
 
-  return {presses, keep, nav, models, zoom, pictures, title, compare, photos, request, show, navigate, patience};
+  return {make, button, dialog, presses, keep, nav, models, zoom, pictures, title, compare, photos, request, show, navigate, patience};
 })();

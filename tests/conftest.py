@@ -11,6 +11,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import pytest  # noqa: E402
 
+from blockskip.core import file_manager  # noqa: E402
+from blockskip.studio import folder_dialog  # noqa: E402
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
@@ -39,6 +42,13 @@ def _what_is_there_stays():
     would search (it makes one after every stage of a run)."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True)
+def _no_windows(monkeypatch):
+    """No test opens a window on the screen of who runs it."""
+    monkeypatch.setattr(file_manager, "show", lambda path: False)
+    monkeypatch.setattr(folder_dialog, "is_possible", lambda: False)
 
 
 @pytest.fixture(autouse=True)

@@ -22,7 +22,7 @@ from blockskip.data.subject_boxes import Box, read_box
 FEWEST, MOST = 4, 20  # recommended number of photos
 # σ in pixels: sharp photos 0.3 to 1.1, up to 1.0 at JPEG quality 30; 0.8 to 1.4 blurred by σ = 1,
 # 1.7 to 2.6 by σ = 2; 0.9 to 3.0 for a pet that moved 13 pixels during the exposure
-_SOFT_PX = 1.5
+SOFT_PX = 1.5
 _NO_EDGE_PX = 6.0  # σ assumed if the blur has left no edge to measure
 # share of pure white in the middle: photos up to 0.01; above 0.15 for half of those brightened by
 # 2.5 stops
@@ -108,6 +108,7 @@ def advice(
     alone = [key for key in features if all(f.kind != "twin" for f in findings[key])]
     boxed = [box for key in alone if (box := boxes.get(key)) is not None]
     harmed = [key for key in alone if any(f.level == "warning" for f in findings[key])]
+    marked = sum(bool(findings[key]) for key in features)  # each carries a “!” on the page
     sentences = [_count(len(alone), len(features))]
     if _one_place([features[key] for key in alone], [boxes.get(key) for key in alone]):
         sentences.append(
@@ -115,9 +116,7 @@ def advice(
             "would be learnt with it."
         )
     if len(harmed) > len(alone) / 2:
-        sentences.append(
-            f"Replace some of the {len(harmed)} photos that carry a “!”, where you can."
-        )
+        sentences.append(f"Replace some of the {marked} photos that carry a “!”, where you can.")
     if len(boxed) >= FEWEST and len(boxed) == len(alone):
         if all(box.area < CLOSE for box in boxed):
             sentences.append("Add a photo of the face from close.")
@@ -136,7 +135,10 @@ def _count(alone: int, all_in: int) -> str:
     if alone == FEWEST:
         return f"Add one or two more if you can{twice}; these help most: {_VIEWS}."
     if alone > MOST:
-        return f"Keep the best {MOST}{twice}: sharp, and each different from the others."
+        return (
+            f"{MOST} good photos are enough{twice}: sharp, and each different from the others. "
+            f"More take longer and teach little."
+        )
     return ""
 
 
@@ -152,13 +154,17 @@ def _small(photo: Features, box: Box | None, least_px: int) -> Finding | None:
 
 def _blurred(photo: Features, box: Box | None, least_px: int) -> Finding | None:
     """Judge sharpness at the training size, since a large photo may be slightly soft."""
-    cells = [photo.soft[cell] for cell in _cells(box)]
-    sigma = max(_sharpest([cell[axis] for cell in cells]) for axis in (0, 1))
     look_px = min(LOOK_PX, photo.short_px)
-    if sigma * min(1, least_px / look_px) <= _SOFT_PX:
+    if blur_px(photo, box) * min(1, least_px / look_px) <= SOFT_PX:
         return None
     where = "The pet is blurred" if box else "Blurred"
     return Finding("blurred", f"{where}: no edge is sharp. Choose a sharper photo.")
+
+
+def blur_px(photo: Features, box: Box | None) -> float:
+    """Return σ of the blur of the sharpest edges in the box, in pixels of the photo at LOOK_PX."""
+    cells = [photo.soft[cell] for cell in _cells(box)]
+    return max(_sharpest([cell[axis] for cell in cells]) for axis in (0, 1))
 
 
 def _sharpest(sigmas: Sequence[float]) -> float:

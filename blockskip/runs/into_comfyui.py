@@ -106,7 +106,7 @@ def _copy_workflow(file: Path, lora: sources.ComfyuiLora, root: Path) -> Path | 
     source = file.with_name(f"{file.stem}.workflow.json")
     if not (root / "user" / "default").is_dir() or not source.exists():
         return None
-    workflow = _renamed(files.read_json(source), file.name, lora.name)
+    workflow = renamed_workflow(files.read_json(source), file.name, lora.name)
     folder, stem = root / "user" / "default" / "workflows", lora.path.stem
     existing = {path.stem: path for path in sorted(folder.glob("*.json"))}
     for name, path in existing.items():
@@ -117,14 +117,14 @@ def _copy_workflow(file: Path, lora: sources.ComfyuiLora, root: Path) -> Path | 
     return path
 
 
-def _renamed(value: Any, old: str, new: str) -> Any:
+def renamed_workflow(value: Any, old: str, new: str) -> Any:
     """Return a workflow with another name of the LoRA in its loaders and notes. Other files may
     have the same name, in other folders."""
     if isinstance(value, list):
-        return [_renamed(each, old, new) for each in value]
+        return [renamed_workflow(each, old, new) for each in value]
     if not isinstance(value, dict):
         return value
-    renamed = {key: _renamed(each, old, new) for key, each in value.items()}
+    renamed = {key: renamed_workflow(each, old, new) for key, each in value.items()}
     if re.search("lora|note", str(value.get("type")), re.IGNORECASE):
         widgets = value.get("widgets_values") or []
         renamed["widgets_values"] = [

@@ -96,21 +96,19 @@ def _advice(
 ) -> str:
     if best is None:
         return "There are no pictures to compare."
-    judged = f"as far as {looks[best].num_images} pictures a step can tell"
+    judged = f"(judged from {looks[best].num_images} pictures a step)"
     if scale.overfitted(looks[best]):
         return (
-            f"Even step {best} repeats the photos whatever is asked, {judged}: use it at less "
-            "strength, or train fewer steps."
+            f"Even step {best} repeats the photos whatever is asked: use it at less strength, or "
+            f"train fewer steps {judged}."
         )
     if not scale.reached(looks[best]):
-        return (
-            f"No step looks like your pet yet, {judged}: train more steps, or add clearer photos."
-        )
+        return f"No step looks like your pet yet: train more steps, or add clearer photos {judged}."
     if since is not None:
         return (
             f"Keep step {best}: from step {since} on, other animals or places turn into those of "
-            f"your photos, {judged}."
+            f"your photos {judged}."
         )
     if best == steps[-1]:
-        return f"Keep step {best}, the last one: it is the most like your pet, {judged}."
-    return f"Keep step {best}: later ones are no more like your pet, {judged}."
+        return f"Keep step {best}, the last one: it is the most like your pet {judged}."
+    return f"Keep step {best}: later ones are no more like your pet {judged}."

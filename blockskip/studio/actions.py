@@ -48,6 +48,7 @@ from blockskip.studio import (
     run_view,
     strings,
 )
+from blockskip.studio.formatting import without_commands
 from blockskip.studio.measuring import press
 from blockskip.studio.plans import DEMO_MODEL
 
@@ -86,8 +87,9 @@ def user_errors(fn: Callable[P, T], programs: bool = False) -> Callable[P, T]:
 def _shown(error: UserError, programs: bool) -> Exception:
     import gradio as gr
 
+    words = f"{error.title} {error.remedy}".strip()
     return gr.Error(
-        html.escape(f"{error.title} {error.remedy}".strip()),
+        html.escape(words if programs else without_commands(words)),
         title=error.kind if programs else "Error",
         duration=12,
         print_exception=False,

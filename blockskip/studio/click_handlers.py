@@ -14,11 +14,15 @@ from blockskip.studio import (
     card_view,
     describe,
     draft,
+    draft_frames,
+    folder_dialog,
     held_out,
     model_catalog,
     pet_search,
     queue_screen,
     result_actions,
+    set_aside,
+    strings,
 )
 from blockskip.studio.inputs import Click
 
@@ -77,7 +81,17 @@ def _photo(view: str, click: Click) -> None:
 
 
 def _mark_all(view: str, click: Click) -> None:
-    pet_search.mark_all(actions.class_word(actions.current_answers()["kind"]) or "pet")
+    pet_search.mark_all(_kind())
+
+
+def _kind() -> str:
+    return actions.class_word(actions.current_answers()["kind"]) or "pet"
+
+
+def _caption(view: str, click: Click) -> None:
+    """Give several photos one caption; value "all": also those that have one."""
+    caption = " ".join((click.caption or "").split())
+    set_aside.write_caption(click.files, caption, click.value == "all")
 
 
 def _clear(view: str, click: Click) -> Navigation:
@@ -94,6 +108,17 @@ def _choose_model(view: str, click: Click) -> Navigation:
 def _use_comfyui(view: str, click: Click) -> Navigation:
     model_catalog.use_comfyui(click.folder or click.value)
     return REFILL
+
+
+def _pick_comfyui(view: str, click: Click) -> Navigation:
+    if folder := folder_dialog.choose(strings.COMFYUI_FOLDER):
+        model_catalog.use_comfyui(str(folder))
+    return REFILL
+
+
+def _pick_data(view: str, click: Click) -> None:
+    if folder := folder_dialog.choose(strings.DATA_MOVE):
+        model_catalog.move_data(str(folder))
 
 
 def _budget(view: str, click: Click) -> Navigation:
@@ -126,11 +151,15 @@ CLICK_HANDLERS: dict[str, Callable[[str, Click], Navigation]] = {
     "again": _train_again,
     "rename": _staying(lambda view, click: result_actions.rename(click.run, click.value)),
     "delete": _staying(lambda view, click: result_actions.delete(click.run)),
-    "remove": _staying(lambda view, click: draft.remove(click.file)),
+    "remove": _staying(lambda view, click: draft.remove(*(click.files or (click.file,)))),
+    "keep_best": _staying(lambda view, click: set_aside.keep_best(pet_search.found(_kind()))),
+    "set_aside": _staying(lambda view, click: set_aside.set_aside(click.files)),
+    "bring_back": _staying(lambda view, click: set_aside.bring_back(click.file)),
+    "caption": _staying(_caption),
     "clear": _clear,
     "photo": _staying(_photo),
     "mark_all": _staying(_mark_all),
-    "unmark_all": _staying(lambda view, click: draft.unmark_all()),
+    "unmark_all": _staying(lambda view, click: draft_frames.unmark_all()),
     "find_again": _staying(lambda view, click: pet_search.retry()),
     "hold_out": _staying(_hold_out),
     "queue_move": _staying(lambda view, click: queue_screen.move(click.run, click.value)),
@@ -147,6 +176,8 @@ CLICK_HANDLERS: dict[str, Callable[[str, Click], Navigation]] = {
     "server_model": _staying(lambda view, click: describe.choose_server_model(click.model)),
     "model": _choose_model,
     "use_comfyui": _use_comfyui,
+    "pick_comfyui": _pick_comfyui,
+    "pick_data": _staying(_pick_data),
     "fetch": _staying(lambda view, click: model_catalog.fetch(click.model)),
     "fetch_stop": _staying(lambda view, click: model_catalog.fetch_stop(click.model)),
     "token": _staying(lambda view, click: model_catalog.try_token(click.model, click.value)),
@@ -156,6 +187,7 @@ CLICK_HANDLERS: dict[str, Callable[[str, Click], Navigation]] = {
     "free_comfyui": _staying(lambda view, click: card_view.free_comfyui()),
     "close_model": _staying(lambda view, click: idle_worker.free()),
     "keep": _staying(_keep),
+    "show_folder": _staying(lambda view, click: result_actions.show_folder(click.run)),
     "measure": _staying(lambda view, click: result_actions.measure_again(view)),
     "measure_more": _staying(lambda view, click: result_actions.measure_more(view)),
     "measure_stop": _staying(lambda view, click: likeness.stop(actions.find_run(view))),

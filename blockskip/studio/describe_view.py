@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from blockskip.core.units import duration
 from blockskip.data.descriptions import INSTRUCTION
 from blockskip.models.captioners.found import TOOL, Captioner
 from blockskip.models.captioners.jobs import STOPPED, Progress
 from blockskip.studio import strings, tool_view
 from blockskip.studio.describe import SERVER, Describing
 from blockskip.studio.draft import Draft
-from blockskip.studio.formatting import action_button, e, note
+from blockskip.studio.formatting import action_button, e, note, time_left
 from blockskip.studio.model_view import text_field
 
 
@@ -51,7 +50,7 @@ def _problem(now: Draft, progress: Progress | None) -> str:
 
 def _progress(progress: Progress) -> str:
     total, done = len(progress.job.photos), len(progress.lines)
-    left = f" · {strings.LEFT.format(time=duration(progress.eta_s))}" if progress.eta_s > 0 else ""
+    left = f" · {time_left(progress.eta_s)}" if progress.eta_s > 0 else ""
     words = strings.DESCRIBING.format(n=done, total=total, left=left)
     if not done and progress.job.server is None:
         words = strings.DESCRIBE_LOADING

@@ -69,12 +69,14 @@ class PreparedPhoto:
 class Draft:
     """The photos and answers. rejected: (name, reason) of each photo left out of the last addition.
 
-    answers: component name → value.
+    answers: component name → value. aside: photos that are kept, but not trained on
+    (studio/set_aside.py).
     """
 
     photos: tuple[PreparedPhoto, ...] = ()
     rejected: tuple[tuple[str, str], ...] = ()
     answers: dict = field(default_factory=dict)
+    aside: tuple[PreparedPhoto, ...] = ()
 
     @property
     def paths(self) -> list[Path]:
@@ -111,7 +113,10 @@ def load() -> Draft:
             return Draft()
         except OSError:
             return Draft()
-        return replace(saved, photos=tuple(filter(_is_there, saved.photos)))
+        there = {
+            name: tuple(filter(_is_there, getattr(saved, name))) for name in ("photos", "aside")
+        }
+        return replace(saved, **there)
 
 
 def _read() -> dict:
@@ -134,23 +139,29 @@ def save_answers(**answers: str | float | None) -> None:
     with _lock:
         old = load()
         if old.answers != old.answers | answers:
-            _save(Draft(old.photos, old.rejected, old.answers | answers))
+            _save(replace(old, answers=old.answers | answers))
 
 
-def add(paths: list[Path], demo: bool = False) -> Draft:
+def change(edit: Callable[[Draft], Draft]) -> Draft:
+    """Replace the draft by what `edit` makes of it."""
+    with _lock:
+        return _save(edit(load()))
+
+
+def add(paths: list[Path], demo: bool = False, first: bool = True) -> Draft:
     """Add photos, each as soon as it is read, and return the draft.
 
-    Unusable photos and captions go to `rejected` with the reason. Caption files
+    first: False for a later part of one addition. Unusable photos and captions go to `rejected` with the reason. Caption files
     (data/caption_files.py) are for the photos that they name. Of photos of one name, each has its
     own (studio/added_captions.py). Raises UserError if the disk is full.
     """
     global _reading_progress
-    with _lock:
-        _save(replace(load(), rejected=()))
+    if first:
+        change(lambda old: replace(old, rejected=()))
     texts = [path for path in paths if is_caption_file(path)]
     added = [path for path in paths if path not in texts]
     captions = AddedCaptions(texts, added, {photo.file: photo.name for photo in load().photos})
-    _update_photos(lambda k: replace(k, caption=captions.earlier.get(k.file, k.caption)))
+    update_photos(lambda k: replace(k, caption=captions.earlier.get(k.file, k.caption)))
     for problem in captions.problems:
         _reject(*problem)
     try:
@@ -160,8 +171,8 @@ def add(paths: list[Path], demo: bool = False) -> Draft:
     done = 0
     _reading_progress = (done, len(photo_paths))
     try:
-        # decoding releases the GIL; a big photo takes half a second
-        with ThreadPoolExecutor(max_workers=min(4, os.cpu_count() or 1)) as pool:
+        # decoding releases the GIL; a big photo takes half a second. One core stays for the page
+        with ThreadPoolExecutor(max_workers=max(1, min(4, (os.cpu_count() or 1) - 1))) as pool:
             for result in pool.map(lambda path: _prepare(path, captions.added, demo), photo_paths):
                 _add_photo(result)
                 done += 1
@@ -185,6 +196,8 @@ def _add_photo(result: PreparedPhoto | tuple[str, str]) -> None:
         old = load()
         if any(photo.sha == result.sha for photo in old.photos):
             _reject(result.name, strings.PHOTO_TWICE)
+        elif any(photo.sha == result.sha for photo in old.aside):
+            _reject(result.name, strings.PHOTO_ASIDE)
         elif len(old.photos) >= MAX_PHOTOS:
             (photos_dir() / result.file).unlink(missing_ok=True)
             _reject(result.name, strings.PHOTOS_MOST.format(most=MAX_PHOTOS))
@@ -194,9 +207,7 @@ def _add_photo(result: PreparedPhoto | tuple[str, str]) -> None:
 
 
 def _reject(name: str, reason: str) -> Draft:
-    with _lock:
-        old = load()
-        return _save(replace(old, rejected=(*old.rejected, (name, reason))))
+    return change(lambda old: replace(old, rejected=(*old.rejected, (name, reason))))
 
 
 def edit_photo(
@@ -215,12 +226,12 @@ def edit_photo(
             return edited
         return replace(edited, box=box, framed_by=USER)
 
-    return _update_photos(edited)
+    return update_photos(edited)
 
 
 def add_captions(captions: dict[str, str]) -> Draft:
     """Add captions (file → text) to the photos that have none."""
-    return _update_photos(lambda k: replace(k, caption=k.caption or captions.get(k.file, "")))
+    return update_photos(lambda k: replace(k, caption=k.caption or captions.get(k.file, "")))
 
 
 def write_photo_files() -> list[Path]:
@@ -235,43 +246,13 @@ def write_photo_files() -> list[Path]:
     return draft.paths
 
 
-def set_found(frames: Mapping[str, tuple[float, ...] | None]) -> Draft:
-    """Set what the finder of pets found (file → frame), where the user has not decided."""
-
-    def found(photo: PreparedPhoto) -> PreparedPhoto:
-        if photo.file not in frames or not photo.open_to_finder:
-            return photo
-        box = frames[photo.file]
-        return replace(photo, box=box, framed_by=FINDER if box else "")
-
-    return _update_photos(found)
-
-
-def mark_all(found: Mapping[str, tuple[float, ...]]) -> Draft:
-    """Use the frame that was found (file → frame), else the proposed one, on every photo without a
-    frame."""
-
-    def marked(photo: PreparedPhoto) -> PreparedPhoto:
-        if photo.box:
-            return photo
-        if photo.file in found:
-            return replace(photo, box=found[photo.file], framed_by=FINDER)
-        return replace(photo, box=photo.proposal, framed_by=USER if photo.proposal else "")
-
-    return _update_photos(marked)
-
-
 def hold_out(chosen: Mapping[str, bool]) -> Draft:
     """Set whether photos are held out of training (file → answer)."""
-    return _update_photos(lambda k: replace(k, held_out=chosen.get(k.file, k.held_out)))
+    return update_photos(lambda k: replace(k, held_out=chosen.get(k.file, k.held_out)))
 
 
-def unmark_all() -> Draft:
-    """Remove all frames."""
-    return _update_photos(lambda k: replace(k, box=None, framed_by=USER))
-
-
-def _update_photos(edit: Callable[[PreparedPhoto], PreparedPhoto]) -> Draft:
+def update_photos(edit: Callable[[PreparedPhoto], PreparedPhoto]) -> Draft:
+    """Replace each photo by what `edit` makes of it."""
     with _lock:
         old = load()
         changed = tuple(map(edit, old.photos))
@@ -283,16 +264,18 @@ def _update_photos(edit: Callable[[PreparedPhoto], PreparedPhoto]) -> Draft:
         return _save(replace(old, photos=changed))
 
 
-def remove(file: str) -> Draft:
-    """Remove one photo. A file that is not in the draft changes nothing."""
+def remove(*removed: str) -> Draft:
+    """Remove photos. A file that is not in the draft changes nothing."""
     with _lock:
         old = load()
         for photo in old.photos:
-            if photo.file == file:
+            if photo.file in removed:
                 _write_box(replace(photo, box=None, framed_by=""))
-                for path in (photos_dir() / file, (photos_dir() / file).with_suffix(".txt")):
-                    path.unlink(missing_ok=True)
-        return _save(Draft(tuple(k for k in old.photos if k.file != file), (), old.answers))
+                path = photos_dir() / photo.file
+                for gone in (path, path.with_suffix(".txt")):
+                    gone.unlink(missing_ok=True)
+        left = tuple(photo for photo in old.photos if photo.file not in removed)
+        return _save(replace(old, photos=left, rejected=()))
 
 
 def clear() -> Draft:

@@ -5,17 +5,29 @@ from __future__ import annotations
 import datetime
 import html
 import json
+import re
 from pathlib import Path
 
+from blockskip.core.units import duration
 from blockskip.studio import strings
 
 e = html.escape
+_COMMAND = r"(?:\./launch\.sh|\.\\launch\.bat)(?: [\w./-]*[\w-]){0,4}"
 
 
 def note(title: str, text: str, level: str) -> str:
     """Return a message box. level: info | warning | error."""
     strong = f"<b>{e(title)}</b> " if title else ""
     return f'<div class="note {level}">{strong}{e(text)}</div>'
+
+
+def without_commands(text: str) -> str:
+    """Return a message of the program without the terminal commands that it names: on the page
+    there is a button for each."""
+    sentences = re.split(r"(?<=[.!?]) (?=[A-Z])", text)
+    text = " ".join(one for one in sentences if "HF_TOKEN" not in one)
+    text = re.sub(rf"Use {_COMMAND}, or (\w)", lambda found: found[1].upper(), text)
+    return re.sub(rf":? {_COMMAND}\.?", ".", text)
 
 
 def json_attribute(value: object) -> str:
@@ -38,6 +50,13 @@ def action_button(action: str, label: str, style: str = "", **data: str | int | 
 
 def count_photos(count: int) -> str:
     return strings.PHOTOS_COUNT_ONE if count == 1 else strings.PHOTOS_COUNT.format(count=count)
+
+
+def time_left(seconds: float) -> str:
+    """Return how long something will still take, in plain form."""
+    if seconds < 8:
+        return strings.LEFT_LITTLE
+    return strings.LEFT.format(time=duration(seconds))
 
 
 def clock(iso: str) -> str:

@@ -79,6 +79,7 @@ class Click:
     id: Typed = ""
     value: Typed = ""
     caption: Typed | None = None
+    files: tuple[Typed, ...] = ()
     box: tuple[Edge, Edge, Edge, Edge] | None = None
     frame_kept: bool = False
     budget: Annotated[Gib | None, ClickNumber] = None

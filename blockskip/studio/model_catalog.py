@@ -14,7 +14,7 @@ from blockskip.core.units import GIB
 from blockskip.models import sources
 from blockskip.models.sources import download_process, hub
 from blockskip.runs import storage
-from blockskip.studio import draft, strings
+from blockskip.studio import draft, plans, strings
 from blockskip.studio.model_view import ModelCatalog
 
 REFRESH_S = 5.0
@@ -44,6 +44,7 @@ def snapshot() -> ModelCatalog:
         cached.folder,
         cached.token_saved,
         dict(_messages),
+        cached.recommended,
     )
 
 
@@ -67,6 +68,7 @@ def _read_catalog() -> ModelCatalog:
         storage.usage(),
         data_dir(),
         hub.token_state() == "kept",
+        recommended=plans.recommended_model(),
     )
 
 

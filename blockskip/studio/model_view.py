@@ -6,13 +6,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from blockskip.core.units import GIB, duration
-from blockskip.models.sources import ModelStatus
+from blockskip.core.units import GIB
+from blockskip.models.sources import ModelStatus, hub_api
 from blockskip.models.sources.download_process import Download
 from blockskip.models.sources.tools import ToolStatus
 from blockskip.runs.storage import Usage
-from blockskip.studio import strings
-from blockskip.studio.formatting import action_button, e
+from blockskip.studio import folder_dialog, strings
+from blockskip.studio.formatting import action_button, e, time_left, without_commands
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class ModelCatalog:
     folder: Path
     token_saved: bool = False
     messages: Mapping[str, str] = field(default_factory=dict)  # result of the last click, by topic
+    recommended: str = ""  # the model that suits this computer
 
 
 def models(catalog: ModelCatalog, chosen: str) -> str:
@@ -39,6 +40,7 @@ def models(catalog: ModelCatalog, chosen: str) -> str:
         begun = offer.state != "missing" or catalog.downloads.get(offer.model) is not None
         begun = begun and not offer.demo  # demo models are always available
         known = offer.common or begun or offer.model == chosen
+        known = known or offer.model == catalog.recommended
         (listed if known else folded).append(_row(offer, catalog, offer.model == chosen))
     details = f"<details><summary>{strings.MODEL_MORE}</summary>{''.join(folded)}</details>"
     details = details if folded else ""
@@ -53,10 +55,11 @@ def _row(offer: ModelStatus, catalog: ModelCatalog, chosen: bool) -> str:
     bar = progress_bar(download) if download and download.state == "running" else ""
     state = strings.MODEL_STATES[offer.state].format(need=offer.download_gib)
     needs = _needs(offer, catalog, download) if chosen else ""
+    suits = f" <small>{strings.MODEL_SUITS}</small>" if offer.model == catalog.recommended else ""
     return (
         f'<div class="model{" chosen" if chosen else ""}">'
         f'<button type="button" role="radio" aria-checked="{str(chosen).lower()}" class="press pick" '
-        f'data-do="model" data-model="{e(offer.model)}"><b>{e(offer.title)}</b>'
+        f'data-do="model" data-model="{e(offer.model)}"><b>{e(offer.title)}{suits}</b>'
         f'<span class="pill {offer.state}">{e(state)}</span></button>'
         f"{bar}{needs}</div>"
     )
@@ -76,7 +79,7 @@ def _needs(offer: ModelStatus, catalog: ModelCatalog, download: Download | None)
     problem = offer.problem
     if download is not None and download.state == "failed":
         problem = f"{download.title} {download.remedy}"
-    parts = [about, f'<p class="hint warn">{e(problem)}</p>' if problem else ""]
+    parts = [about, _problem(problem)]
     found = catalog.comfyui_folders.get(offer.model, ())
     for folder, note in found:
         where = f"{folder} ({note})"
@@ -124,7 +127,7 @@ def folded_offer(
         problem = f"{download.title} {download.remedy}"
     parts = (
         f'<p class="hint">{e(about)}</p>{licence_line(offer)}',
-        f'<p class="hint warn">{e(problem)}</p>' if problem else "",
+        _problem(problem),
         progress_bar(download) if download and running else "",
         buttons,
     )
@@ -145,15 +148,23 @@ def _download(
     words = text.format(need=offer.download_gib, free=offer.free_gib)
     if not offer.fits:
         return f'<p class="hint warn">{e(words)}</p>'
+    failed = download is not None and download.state == "failed"
     button = strings.MODEL_FETCH_MORE if offer.state == "partial" else strings.MODEL_FETCH
-    button = button.format(need=offer.download_gib)
-    token = _token(offer, catalog) if offer.gated else ""
+    button = strings.MODEL_FETCH_AGAIN if failed else button.format(need=offer.download_gib)
+    token = _token(offer, catalog, failed) if offer.gated else ""
     ready = not offer.gated or catalog.token_saved
     fetch = action_button("fetch", button, style, model=offer.model) if ready else ""
     return f'<p class="hint">{e(words)}</p>{token}{fetch}'
 
 
-def _token(offer: ModelStatus, catalog: ModelCatalog) -> str:
+def _problem(text: str) -> str:
+    """Return why a model cannot be used, or its download failed."""
+    return f'<p class="hint warn" role="status">{e(without_commands(text))}</p>' if text else ""
+
+
+def _token(offer: ModelStatus, catalog: ModelCatalog, failed: bool) -> str:
+    """Return the way to a model whose makers ask for an account, step by step. failed: whether its
+    download did, so that the steps are shown again."""
     message = catalog.messages.get("token", "")
     ask = text_field("token", strings.MODEL_TOKEN, secret=True, model=offer.model)
     ask += action_button(
@@ -161,9 +172,20 @@ def _token(offer: ModelStatus, catalog: ModelCatalog) -> str:
     )
     if catalog.token_saved:
         ask = f"<details><summary>{strings.MODEL_TOKEN_OTHER}</summary>{ask}</details>"
-    about = strings.MODEL_TOKEN_KEPT if catalog.token_saved else strings.MODEL_GATED
     status = f'<p class="hint" role="status">{e(message)}</p>' if message else ""
-    return f'<p class="hint">{about}</p>{ask}{status}'
+    kept = f'<p class="hint">{strings.MODEL_TOKEN_KEPT}</p>' if catalog.token_saved else ""
+    if catalog.token_saved and not failed:
+        return f"{kept}{ask}{status}"
+    links = zip(
+        strings.MODEL_GATED_STEPS, (hub_api.JOIN_PAGE, offer.page, hub_api.TOKEN_PAGE), strict=True
+    )
+    steps = "".join(
+        f'<li>{words} <a href="{e(page)}" target="_blank" rel="noopener">{e(page.partition("//")[2])}</a></li>'
+        for words, page in links
+    )
+    about = f'<p class="hint">{strings.MODEL_GATED}</p>'
+    last = f"<li>{strings.MODEL_GATED_PASTE}{ask}{status}{kept}</li>"
+    return f'{about}<ol class="way">{steps}{last}</ol>'
 
 
 def licence_line(offer: ModelStatus | ToolStatus) -> str:
@@ -179,7 +201,7 @@ def progress_bar(download: Download) -> str:
     unit, name = (GIB, "GB") if download.bytes_total >= GIB else (2**20, "MB")
     done, total = download.bytes_done / unit, max(download.bytes_total, 1) / unit
     speed = strings.MODEL_FETCH_SPEED.format(speed=max(0.0, download.bytes_per_s) / 1e6)
-    left = strings.LEFT.format(time=duration(download.eta_s)) if download.eta_s >= 0 else ""
+    left = time_left(download.eta_s) if download.eta_s >= 0 else ""
     words = strings.MODEL_FETCHING.format(
         done=done, total=total, unit=name, speed=speed, left=left
     ).strip(" ·")
@@ -198,6 +220,7 @@ def _comfyui(catalog: ModelCatalog) -> str:
         f'<p class="hint">{strings.COMFYUI_FOLDER_ABOUT}</p>'
         f"{text_field('comfyui', strings.COMFYUI_FOLDER)}"
         f"{action_button('use_comfyui', strings.COMFYUI_USE, field='comfyui', slow=1)}"
+        f"{_picker('pick_comfyui')}"
         f"{f'<p class=hint role=status>{e(message)}</p>' if message else ''}</details>"
     )
 
@@ -219,9 +242,14 @@ def _data_folder(catalog: ModelCatalog) -> str:
     return (
         f'<details><summary>{strings.DATA_TITLE}</summary><p class="hint path">{e(about)}</p>{clean}'
         f"{text_field('folder', strings.DATA_MOVE)}<p class='hint'>{strings.DATA_MOVE_ABOUT}</p>"
-        f"{action_button('move_data', strings.DATA_MOVE_DO, field='folder')}"
+        f"{action_button('move_data', strings.DATA_MOVE_DO, field='folder')}{_picker('pick_data')}"
         f"{f'<p class=hint role=status>{e(message)}</p>' if message else ''}</details>"
     )
+
+
+def _picker(action: str) -> str:
+    """Return a button that opens the system's dialog, where there is one."""
+    return action_button(action, strings.FOLDER_PICK, "link") if folder_dialog.is_possible() else ""
 
 
 def text_field(name: str, label: str, secret: bool = False, value: str = "", **data: str) -> str:

@@ -25,6 +25,6 @@ def navigation(current: str, num_trainings: int, can_start_new: bool) -> str:
     if can_start_new:
         links += action_button("new", strings.NEW)
     return (
-        f'<div class="nav" data-cancel="{strings.NO}"><ol aria-label="{strings.NAV_LABEL}">{"".join(items)}</ol>'
+        f'<div class="nav" data-cancel="{strings.NO}" data-save="{strings.PICTURE_SAVE}"><ol aria-label="{strings.NAV_LABEL}">{"".join(items)}</ol>'
         f'<p class="presses">{links}</p></div>'
     )

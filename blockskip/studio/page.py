@@ -14,7 +14,6 @@ import functools
 import html
 import json
 import logging
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import gradio as gr
@@ -23,7 +22,7 @@ from blockskip.core.errors import BadInput
 from blockskip.core.validation import shortened, validated
 from blockskip.studio import actions, click_handlers, draft, panels, result_actions, screen, strings
 from blockskip.studio.actions import user_errors
-from blockskip.studio.inputs import Upload, UploadPath, checked_answers
+from blockskip.studio.inputs import Upload, checked_answers
 
 if TYPE_CHECKING:
     from gradio.block_function import BlockFunction
@@ -114,10 +113,7 @@ def _serve_programs(ui: panels.Widgets, filled: list) -> None:
 
 
 def _wire_setup(ui: panels.Widgets, filled: list, refreshed: dict) -> None:
-    """Wire photos, answers and Train."""
-    ui["files"].upload(user_errors(add_photos), ui["files"], ui["files"], **QUEUED_MINIMAL).then(
-        **refreshed
-    )
+    """Wire answers and Train. Photos arrive by a route of their own (photo_uploads.py)."""
     ui["demo"].click(user_errors(load_demo), None, filled, **QUEUED_MINIMAL).then(**refreshed)
     changes = [ui[n].input for n in ("kind", "name", "steps", "seed", "rank", "speed")]
     changes += [ui["name"].blur, ui["kind"].blur, ui["budget"].release, ui["budget"].input]
@@ -214,16 +210,6 @@ def on_click(view: str, sent: str, event: gr.EventData, request: gr.Request | No
     if not navigation.refills_form:
         return [next_view, *[gr.skip()] * (len(FORM_FIELDS) + 1)]
     return [next_view, *form_values(sent, _saved_by(request))]
-
-
-def add_photos(uploads: list[str] | None) -> None:
-    """Add uploaded photos to the draft and delete the uploaded originals."""
-    paths = [Path(path) for path in validated(list[UploadPath] | None, uploads, "uploads") or ()]
-    try:
-        draft.add(paths)
-    finally:
-        for path in paths:
-            path.unlink(missing_ok=True)
 
 
 def load_demo() -> list:

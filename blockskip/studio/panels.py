@@ -12,11 +12,9 @@ from typing import Any, Literal
 import gradio as gr
 
 from blockskip.core.settings import PREVIEW_SPEEDS, ExecutionPlan
-from blockskip.data import caption_files, photos
-from blockskip.studio import plans, strings
+from blockskip.studio import photo_set_view, plans, strings
 
 Widgets = dict[str, Any]  # components: each kind has its own events
-FILE_TYPES = [*photos.SUFFIXES, *caption_files.SUFFIXES, *caption_files.METADATA_SUFFIXES]
 BLOCKS = "".join(
     f'<rect x="{4 + 6.2 * x}" y="{9 + 6.2 * y}" width="5.4" height="5.4" rx="1.3"/>'
     for y in range(3)
@@ -82,16 +80,11 @@ def setup() -> Widgets:
 
 def _photos() -> Widgets:
     _title(1, strings.PHOTOS_TITLE, strings.PHOTOS_ABOUT)
-    files = gr.File(
-        file_count="multiple",
-        file_types=["file", *FILE_TYPES],  # “file” accepts all, since names tell little
-        label=strings.PHOTOS_LABEL,
-        elem_id="drop",
-        height=150,
-        show_label=False,
-    )
+    files = gr.File(file_count="multiple", label=strings.PHOTOS_LABEL, visible=False)  # programs'
+    html(photo_set_view.drop_zone(), elem_id="drop", js="drop")
     demo = gr.Button(strings.PHOTOS_DEMO, elem_id="demo", size="md")
     shown = {"photos": html(elem_id="photos", js="photos")}
+    html(elem_id="coming")  # filled by assets/photos.js
     shown["describe"] = html(elem_id="describe", js="models")
     return {"files": files, "demo": demo, **shown}
 

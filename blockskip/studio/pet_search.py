@@ -15,7 +15,7 @@ from blockskip.core.errors import UserError
 from blockskip.data.sightings import Sighting
 from blockskip.data.subject_boxes import Box
 from blockskip.models import pet_finder
-from blockskip.studio import draft, tool_view
+from blockskip.studio import draft, draft_frames, tool_view
 from blockskip.studio.draft import Draft
 
 
@@ -42,7 +42,9 @@ def update(saved: Draft, model: str, kind: str) -> tuple[Search, Draft]:
     try:
         problem = _search(list(photos), draft.found_dir())
         sightings = _sightings(photos, kind)
-        saved = draft.set_found({file: _edges(seen.frame) for file, seen in sightings.items()})
+        saved = draft_frames.set_found(
+            {file: _edges(seen.frame) for file, seen in sightings.items()}
+        )
     except UserError as error:  # the rest of the page is shown all the same
         return Search(problem=str(error)), saved
     looking = len(sightings) < len(photos) and problem is None
@@ -69,8 +71,13 @@ def finish(saved: Draft, model: str, kind: str) -> None:
 
 def mark_all(kind: str) -> None:
     """Use the frames that were found, else those proposed, on every photo without one."""
-    found = _sightings({draft.photos_dir() / k.file: k.file for k in draft.load().photos}, kind)
-    draft.mark_all({file: edges for file, s in found.items() if (edges := _edges(s.frame))})
+    seen = found(kind)
+    draft_frames.mark_all({file: edges for file, s in seen.items() if (edges := _edges(s.frame))})
+
+
+def found(kind: str) -> dict[str, Sighting]:
+    """Return what was seen in the draft's photos, by file, where they were looked at."""
+    return _sightings({draft.photos_dir() / k.file: k.file for k in draft.load().photos}, kind)
 
 
 def retry() -> None:

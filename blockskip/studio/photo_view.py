@@ -11,9 +11,9 @@ from blockskip.data import captions, photo_checks
 from blockskip.data.subject_boxes import FINDER, Box
 from blockskip.models import pet_finder
 from blockskip.runs import likeness
-from blockskip.studio import draft, pictures, strings, tool_view
+from blockskip.studio import draft, photo_set_view, pictures, strings, tool_view
 from blockskip.studio.draft import Draft, PreparedPhoto
-from blockskip.studio.formatting import action_button, count_photos, e, json_attribute
+from blockskip.studio.formatting import action_button, e, json_attribute
 from blockskip.studio.held_out import NONE, HeldOut
 from blockskip.studio.pet_search import Search
 
@@ -31,27 +31,20 @@ def photos(
     settings: the plan's, for the crops shown and the smallest useful size. search: for the pet,
     whose name is `pet`. unseen: the photos that are held out of training.
     """
-    bad = _rejected(now) + _reading_bar()
+    bad, aside = _rejected(now) + _reading_bar(), photo_set_view.aside(now)
     if not now.photos:
-        return f'{bad}<p class="hint center">{strings.PHOTOS_EMPTY}</p>'
-    findings, advice = _check_photos(
-        tuple((p.file, p.name, p.box, search.sightings.get(p.file)) for p in now.photos),
-        settings.plan.s_max_px,
-    )
+        return f'{bad}<p class="hint center">{strings.PHOTOS_EMPTY}</p>{aside}'
+    findings, advice = _checked(now, settings, search)
     tiles = "".join(
         _tile(photo, findings[photo.file], photo.file in unseen) for photo in now.photos
     )
     items = "".join(f"<li>{e(sentence)}</li>" for sentence in advice)
     hint = f'<ul class="advice">{items}</ul>' if items else ""
-    foot = (
-        f'<div class="tiles-foot"><span>{count_photos(len(now.photos))}</span>'
-        f"{action_button('clear', strings.PHOTOS_CLEAR, 'link')}</div>"
-    )
     return (
         f'{bad}<div class="photos" data-photos="{json_attribute(_for_dialog(now, settings, findings, search, unseen))}" '
         f'data-texts="{json_attribute(_dialog_texts(settings, can_describe))}">'
-        f'<ul class="tiles">{tiles}</ul>{foot}<p class="hint">{strings.PHOTO_HINT}</p>'
-        f"{_search_status(search, pet)}{_box_buttons(now, search)}{_held_out(now, unseen)}{hint}</div>"
+        f'<ul class="tiles">{tiles}</ul>{photo_set_view.foot(now)}<p class="hint">{strings.PHOTO_HINT}</p>'
+        f"{_search_status(search, pet)}{_box_buttons(now, search)}{_held_out(now, unseen)}{hint}{aside}</div>"
     )
 
 
@@ -61,8 +54,8 @@ def _reading_bar() -> str:
         return ""
     words = strings.PHOTOS_ADDING.format(n=adding[0], total=adding[1])
     return (
-        f'<p class="hint" role="status">{words}</p><progress class="bar working" '
-        f'max="{adding[1]}" value="{adding[0]}" aria-label="{words}"></progress>'
+        f'<div class="reading"><p class="hint" role="status">{words}</p><progress class="bar working" '
+        f'max="{adding[1]}" value="{adding[0]}" aria-label="{words}"></progress></div>'
     )
 
 
@@ -90,7 +83,7 @@ def _tile(photo: PreparedPhoto, findings: Sequence[photo_checks.Finding], unseen
     words = f'<span class="words">{e(photo.caption)}</span>' if photo.caption else ""
     removed = strings.PHOTO_REMOVE.format(name=photo.name)
     return (
-        f'<li><button type="button" class="open" data-open="{e(photo.file)}" aria-label="{e(opened)}">'
+        f'<li><button type="button" class="open" data-open="{e(photo.file)}" data-name="{e(photo.name)}" aria-label="{e(opened)}">'
         f'<img src="{source}" alt="" loading="lazy">{_mark(photo)}{words}</button>{badges}'
         f'<button type="button" class="remove" data-do="remove" data-file="{e(photo.file)}" '
         f'aria-label="{e(removed)}" title="{e(removed)}">×</button></li>'
@@ -151,6 +144,15 @@ def _box_buttons(now: Draft, search: Search) -> str:
     about = strings.PHOTOS_BOXED_ABOUT.format(count=boxed, total=len(now.photos))
     words = f'<p class="hint">{about}</p>' if boxed else ""
     return f'<div class="marks-row">{buttons}</div>{words}' if buttons or words else ""
+
+
+def _checked(now: Draft, settings: Settings, search: Search) -> tuple[dict, list[str]]:
+    """Return ({file: findings}, advice), both empty while photos are being read: comparing each with
+    each other would slow that down."""
+    if draft.reading_progress():
+        return {photo.file: [] for photo in now.photos}, []
+    key = tuple((p.file, p.name, p.box, search.sightings.get(p.file)) for p in now.photos)
+    return _check_photos(key, settings.plan.s_max_px)
 
 
 @lru_cache(maxsize=4)

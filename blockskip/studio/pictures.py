@@ -26,7 +26,7 @@ from blockskip.core.presets import ModelRow, model_row
 from blockskip.core.settings import Patches, Seed, Settings
 from blockskip.core.validation import validated
 from blockskip.data import crops
-from blockskip.data.photos import Photo, open_photo
+from blockskip.data.photos import Photo, open_photo, open_small
 from blockskip.data.subject_boxes import Box
 from blockskip.memory.planning.model_stats import model_stats
 from blockskip.runs.run import list_runs
@@ -154,10 +154,9 @@ def _picture(path: Path, changed: int, size: int) -> tuple[bytes, str]:
 
     Pictures up to 256 pixels are lossless. changed: the file's modification time, for the cache.
     """
-    image = open_photo(path).convert("RGB")
-    small = max(image.size) <= 256
+    image, whole = open_small(path, size)
     image.thumbnail((size, size))
-    return _encoded(image, small)
+    return _encoded(image.convert("RGB"), max(whole) <= 256)
 
 
 def _encoded(image: Image.Image, lossless: bool = False) -> tuple[bytes, str]:

@@ -108,7 +108,7 @@ def _size(gib: float, format_spec: str) -> str:
 def _gives_likeness(
     now: Reason, then: Reason, shorter: bool, likeness: float, time: Reason | None
 ) -> str:
-    """Return for example “pictures of 512 px, longer captions: more likeness expected”.
+    """Return for example “pictures of 512 px, longer captions, and likeness would improve”.
 
     shorter: whether captions would be shorter. time: how much more or less of it.
     """
@@ -119,7 +119,7 @@ def _gives_likeness(
         if then.values[name] != now.values[name]
     ]
     in_time = reason_text(time) if time else ""
-    return f"{', '.join(new)}: {_likeness(likeness)}{in_time}"
+    return f"{', '.join(new)}, {_likeness(likeness)}{in_time}"
 
 
 def _likeness(likeness: float, chance: Reason | None = None) -> str:
@@ -127,7 +127,14 @@ def _likeness(likeness: float, chance: Reason | None = None) -> str:
     return strings.PLAN_LIKENESS[(likeness > quality_table()["chance"]) + (likeness > BIG_GAIN)]
 
 
-_WORDING = Wording(TEMPLATES | strings.PLAN_TEMPLATES, _size)
+def _in_short(fits: Reason, limit: Reason, result: Reason) -> str:
+    """Return whether it fits and the result. That graphics memory limits it goes without saying."""
+    limits = limit.values.get("limits")
+    other = isinstance(limits, tuple) and any(each != Reason("limit_card") for each in limits)
+    return " ".join(map(reason_text, [fits, limit, result] if other else [fits, result]))
+
+
+_WORDING = Wording(TEMPLATES | strings.PLAN_TEMPLATES | {"in_short": _in_short}, _size)
 _GAIN_WORDING = Wording(
     {**_WORDING.templates, "gives_likeness": _gives_likeness, "likeness_more": _likeness}, _size
 )

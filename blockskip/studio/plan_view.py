@@ -74,6 +74,19 @@ def refusal(error: UserError, smallest_gib: float | None) -> str:
     )
 
 
+SIZES_GIB = (8, 12, 16, 24)  # of the cards that most people have or plan to buy
+
+
+def budget_sizes(budget_gib: float) -> str:
+    """Return buttons that set the budget to the usual sizes of cards."""
+    buttons = "".join(
+        f'<button type="button" class="press preset" data-budget="{size}" '
+        f'aria-pressed="{str(size == budget_gib).lower()}">{gb(size)}</button>'
+        for size in SIZES_GIB
+    )
+    return f'<div class="presses presets"><span>{strings.PLAN_SIZES}</span>{buttons}</div>'
+
+
 def budget_marks(
     low: float,
     high: float,
@@ -231,7 +244,9 @@ def _ram_and_disk(plan: Plan, row: ModelRow, disk_gib: float | None) -> str:
 
 def _crops(s: Settings) -> str:
     """Draw crop side over noise: three squares to scale in the whole photo, joined by a line."""
-    crop_sides, high = sides(s), s.plan.s_max_px
+    crop_sides, high, captions = sides(s), s.plan.s_max_px, crop_words(s)
+    same_crop = s.plan.patches not in ("dynamic", "reversed", "random")
+    crop_sides = crop_sides[:1] if same_crop else crop_sides
     drawn, line = "", []
     for column, (low, top) in enumerate(crop_sides):
         x, frame = 100 * column, 'width="84" height="84"'
@@ -244,19 +259,22 @@ def _crops(s: Settings) -> str:
                 f'width="{px:.1f}" height="{px:.1f}"/>'
             )
         line.append(f"{x + 50},{90 - side:.1f}")
-    path = f'<polyline points="{" ".join(line)}"/>' if s.plan.patches != "random" else ""
-    captions = crop_words(s)
+    path = (
+        f'<polyline points="{" ".join(line)}"/>'
+        if len(line) > 1 and s.plan.patches != "random"
+        else ""
+    )
     spoken = ", ".join(f"{word} {px}".strip() for word, px in captions)
     ends = "".join(f"<span>{words}</span>" for words in strings.PLAN_NOISE)
     label = f"{strings.PLAN_CROPS_TITLE}, {' … '.join(strings.PLAN_NOISE)}: {spoken}"
+    noise = "" if same_crop else f'<p class="plan-noise">{ends}</p>'
     words = "".join(f"<li><b>{word}</b> {px}</li>" for word, px in captions)
     same = "" if s.plan.patches == "full" else f"{strings.PLAN_SHRUNK.format(side=s.plan.s_min_px)}"
     return (
-        f'<figure class="plan-crops"><figcaption><b>{strings.PLAN_CROPS_TITLE}</b>'
+        f'<figure class="plan-crops{" one" if same_crop else ""}"><figcaption><b>{strings.PLAN_CROPS_TITLE}</b>'
         f"<span>{strings.PLAN_CROPS[s.plan.patches]}{same}</span></figcaption>"
-        f'<svg role="img" aria-label="{e(label)}" viewBox="0 0 300 94">{drawn}'
-        f"{path}</svg>"
-        f'<ul>{words}</ul><p class="plan-noise">{ends}</p></figure>'
+        f'<svg role="img" aria-label="{e(label)}" viewBox="0 0 {100 * len(crop_sides)} 94">{drawn}'
+        f"{path}</svg><ul>{words}</ul>{noise}</figure>"
     )
 
 

@@ -33,6 +33,22 @@ class NoPlan:
     smallest_gib: float | None = None
 
 
+def recommended_model() -> str:
+    """Return the model of real pictures that suits this computer: with a card, the first usual one
+    that fits its free memory; without, the smallest one, since others would train for days."""
+    rows = [row for row in presets.model_rows().values() if not row.demo]
+    if monitor.usage().vram_total_gib < 0:
+        return min(rows, key=lambda row: row.download_gib).name
+    usual = [row.name for row in rows if row.common]
+    return next(filter(_fits_card, usual), min(rows, key=lambda row: row.download_gib).name)
+
+
+def _fits_card(model: str) -> bool:
+    answers = {"model": model, "budget": None, "steps": None, "rank": None, "seed": None}
+    planned = plan_for(answers | {"speed": None}, "pet", "pet", PHOTOS_OF_PRESET)
+    return isinstance(planned, Plan)
+
+
 def budget_range() -> tuple[float, float]:
     """Return the slider's (smallest, largest) budget in GiB, at least up to the card's memory."""
     most = max(tier.gib for tier in presets.budget_tiers())

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from blockskip.core import presets
+from blockskip.core import file_manager, presets
 from blockskip.core.errors import BadInput, NotFound, UserError, WrongState
 from blockskip.core.settings import Line, Text
 from blockskip.core.validation import validated
@@ -147,6 +147,16 @@ def copy_to_comfyui(run: str) -> None:
         )
     pet = run_preferences.pet_name(trained)
     _messages[trained.name] = str(into_comfyui.copy_into_comfyui(trained, path, step, pet))
+
+
+def show_folder(run: str) -> None:
+    """Show the chosen LoRA in the file manager, and tell where it is."""
+    trained = find_run(run)
+    last = _last_step(trained)
+    path = lora_path(trained, file_format(trained), chosen_step(trained, last), last)
+    shown = file_manager.show(path)
+    words = strings.FOLDER_SHOWN if shown else strings.FOLDER_IS
+    _messages[trained.name] = words.format(folder=path.parent)
 
 
 def has_comfyui() -> bool:

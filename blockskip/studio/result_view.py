@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from blockskip.core.events import Done
-from blockskip.core.presets import ModelRow
+from blockskip.core.presets import ModelRow, model_row
 from blockskip.core.settings import Settings
 from blockskip.core.units import duration
 from blockskip.models.lora.comfyui_workflow import has_workflow
 from blockskip.runs.image_requests import ImageRequest
-from blockskip.studio import pictures, strings
+from blockskip.studio import pictures, sheet_view, strings
 from blockskip.studio.formatting import action_button, e, json_attribute
 from blockskip.studio.run_state import RunState
 from blockskip.studio.run_view import picture_urls, preview_prompts, step_label
@@ -46,7 +46,10 @@ def hero(
     words = {"trigger": e(settings.trigger), "kind": e(settings.class_name), "model": e(row.title)}
     usage = usage.format(**words)
     status = f'<p class="said" role="status">{e(message)}</p>' if message else ""
-    return f'<div class="result"><h2>{e(title)}</h2><p>{e(about)}</p><p class="how">{usage}</p>{status}</div>'
+    folder = (
+        f"<p>{action_button('show_folder', strings.SHOW_FOLDER, 'link', run=state.run.name)}</p>"
+    )
+    return f'<div class="result"><h2>{e(title)}</h2><p>{e(about)}</p><p class="how">{usage}</p>{status}{folder}</div>'
 
 
 def card(row: ModelRow, words: str) -> str:
@@ -89,26 +92,40 @@ def compare(
     words = strings.COMPARE
     return (
         f'<div class="title"><h2>{strings.COMPARE_TITLE}</h2><p class="hint">{strings.COMPARE_ABOUT}</p></div>'
-        f'<div class="compare" data-images="{json_attribute(images)}" data-kept="{kept}">'
+        f'<div class="compare" data-images="{json_attribute(images)}" data-kept="{kept}" data-prompts="{json_attribute(first)}">'
         f'<div class="stage"><img class="after" src="{e(images[start][0])}" alt="{words["after"]}">'
         f'<img class="before" src="{e(images[0][0])}" alt="{words["before"]}">'
         f'<span class="tag left">{words["before"]}</span><span class="tag right">{words["after"]}</span>'
         f'<input type="range" min="0" max="100" value="50" aria-label="{words["slider"]}"></div>'
         f'<div class="choices"><label class="field">{words["prompt"]}<select name="prompt">{options}</select></label>'
         f'<fieldset class="steps"><legend>{words["step"]}</legend>{radios}</fieldset>'
-        f'<p class="hint kept">{words["kept"]}</p>{action_button("keep", words["keep"], step=start)}'
-        f"{likeness}</div></div>"
+        f'<p class="hint kept" role="status">{words["kept"]}</p>'
+        f"{sheet_view.buttons('pair', state.run.name, start, first[0])}{likeness}</div></div>"
     )
 
 
-def own_pictures(requests: Sequence[ImageRequest], run: str) -> str:
-    """Return the pictures of the user's own prompts, each without and with the LoRA."""
+def _presets(settings: Settings) -> str:
+    """Return prompts to press, which then stand in the field of the prompt."""
+    demo = model_row(settings.model).demo
+    words = {"pet": f"{settings.trigger} {settings.class_name}"}
+    buttons = "".join(
+        f'<button type="button" class="press preset" data-prompt="{e(prompt.format(**words))}">{e(label)}</button>'
+        for label, prompt in (strings.PRESETS_DEMO if demo else strings.PRESETS).items()
+    )
+    return f'<div class="presses presets"><span>{strings.PRESETS_TITLE}</span>{buttons}</div>'
+
+
+def own_pictures(requests: Sequence[ImageRequest], run: str, settings: Settings) -> str:
+    """Return prompts to press, and the pictures of the user's own prompts, each without and with
+    the LoRA."""
     if not requests:
-        return f'<p class="hint">{strings.OWN_EMPTY}</p>'
+        return f'{_presets(settings)}<p class="hint">{strings.OWN_EMPTY}</p>'
     busy = any(request.state in ("waiting", "working") for request in requests)
     stop = action_button("paint_stop", strings.OWN_STOP) if busy else ""
     tiles = "".join(_request_card(request, run) for request in requests[:MAX_SHOWN])
-    return f'{stop}<ul class="painted">{tiles}</ul>'
+    done = any(request.state == "done" for request in requests)
+    sheet = sheet_view.buttons("own", run) if done else ""
+    return f'{_presets(settings)}{stop}<ul class="painted">{tiles}</ul>{sheet}'
 
 
 MAX_SHOWN = 24  # own pictures shown

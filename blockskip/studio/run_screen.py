@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import logging
 import os
-import shutil
-import threading
-from pathlib import Path
 
 from blockskip.core import presets
 from blockskip.core.errors import NotFound, UserError
@@ -23,6 +19,7 @@ from blockskip.runs.problem import reading
 from blockskip.runs.run import RESUMABLE, Run, list_runs
 from blockskip.studio import (
     charts,
+    downloads,
     likeness_view,
     list_view,
     queue_screen,
@@ -36,8 +33,6 @@ from blockskip.studio import (
 )
 from blockskip.studio.formatting import note
 
-log = logging.getLogger(__name__)
-_download_lock = threading.Lock()
 PARTS = (
     "status",
     "spoken",
@@ -147,7 +142,9 @@ def _result_parts(
         "prompt": {"value": settings.subject_caption},
         "paint": {"interactive": run_state.running() is None},
         "paint_seed": {"value": None},
-        "pictures": {"value": result_view.own_pictures(image_requests.all_requests(run), run.name)},
+        "pictures": {
+            "value": result_view.own_pictures(image_requests.all_requests(run), run.name, settings)
+        },
         "more": {"value": settings.steps + max(10, settings.steps // 2)},
     }
 
@@ -169,15 +166,24 @@ def _file_parts(
     run: Run, row: presets.ModelRow, format: str, step: int, last: int
 ) -> dict[str, dict]:
     """Return the updates of the buttons for the LoRA's file and its workflow."""
-    lora = _download(run, result_actions.lora_path(run, format, step, last))
+    path = result_actions.lora_path(run, format, step, last)
+    lora = downloads.lora(run, path, step)
     making, names = result_actions.is_exporting(run, format, step), result_actions.lora_names(run)
     can_copy = into_comfyui.can_copy(row) and result_actions.has_comfyui()
-    workflow = None if row.demo else _workflow(run)
-    words = strings.DOWNLOAD if step == last else strings.DOWNLOAD_STEP.format(step=step)
+    workflow = None if row.demo else downloads.workflow(run, path, step)
+    words = strings.DOWNLOAD_STEP.format(step=step)
     return {
         "format": {
             "value": format,
-            "choices": [(strings.FORMATS[key], key) for key in names.FORMATS],
+            "choices": [
+                (
+                    strings.FORMAT_STANDARD
+                    if row.demo and key == "comfyui"
+                    else strings.FORMATS[key],
+                    key,
+                )
+                for key in names.FORMATS
+            ],
         },
         "lora": {"visible": lora is not None, "value": lora, "label": words},
         "make": {
@@ -229,37 +235,3 @@ def _photo_files(run: Run) -> list[str]:
     except OSError:  # deleted; the LoRA can be used without them
         return []
     return sorted(name for name in names if not name.endswith((".txt", ".json", ".tmp")))
-
-
-def _workflow(run: Run) -> str | None:
-    paths = sorted(run.exports_dir.glob("*.workflow.json"))
-    return _download(run, paths[0]) if paths else None
-
-
-def _download(run: Run, source: Path) -> str | None:
-    """Return a path that Gradio may serve: a hard link to the file in Gradio's own folder.
-
-    Returns None while there is no such file.
-    """
-    target = Path(os.environ["GRADIO_TEMP_DIR"]) / "downloads" / run.name / source.name
-    try:
-        with _download_lock:
-            if not target.exists() or target.stat().st_mtime_ns != source.stat().st_mtime_ns:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.unlink(missing_ok=True)
-                _link(source, target)
-        return str(target)
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        log.warning("%s cannot be offered for download: %s", source, error)
-        return None
-
-
-def _link(source: Path, target: Path) -> None:
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        raise
-    except OSError:  # a file system without hard links
-        shutil.copy2(source, target)

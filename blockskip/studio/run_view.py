@@ -11,7 +11,7 @@ from blockskip.core.presets import model_row
 from blockskip.core.settings import Settings
 from blockskip.core.units import duration
 from blockskip.memory.planning.oom_fallback import describe
-from blockskip.studio import pictures, run_state, strings
+from blockskip.studio import pictures, run_state, sheet_view, strings
 from blockskip.studio.formatting import clock, count_photos, e, note
 from blockskip.studio.run_state import RunState, pending_command
 
@@ -99,6 +99,9 @@ def messages(state: RunState) -> str:
     match state.end if state.status not in ("running", "waiting") else None:
         case Failed(title=title, remedy=remedy):
             parts.append(note(title, remedy, "error"))
+        case Stopped(reason=reason, step=0):
+            words = strings.PAUSED_BEFORE if reason == "paused" else strings.STOPPED_BEFORE
+            parts.append(note("", words, "info"))
         case Stopped(reason="paused", step=step):
             parts.append(note("", strings.PAUSED_AT.format(step=step), "info"))
         case Stopped(step=step):
@@ -133,6 +136,7 @@ def previews(state: RunState, settings: Settings, photo_files: Sequence[str]) ->
         f'<img src="{pictures.url("photos", state.run.name, file)}" alt="">'
         for file in photo_files[:8]
     )
+    sheet = sheet_view.buttons("steps", state.run.name) if state.images else ""
     prompts = preview_prompts(settings)
     columns = [(step, False) for step in _columns(state, settings)]
     columns += [(step, True) for step in _large_columns(state, settings)]
@@ -147,7 +151,7 @@ def previews(state: RunState, settings: Settings, photo_files: Sequence[str]) ->
         f'<p class="hint">{strings.PICTURES_ABOUT}</p></div>'
         f'<div class="strip"><span>{strings.PICTURES_PHOTOS}</span><div>{strip}</div></div>'
         f'<div class="scroll" tabindex="0" role="region" aria-label="{strings.PICTURES_TITLE}">'
-        f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div></section>"
+        f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>{sheet}</section>"
     )
 
 

@@ -54,7 +54,10 @@ def parts() -> tuple[dict[str, dict], draft.Draft]:
         "describe": describe_view.captions(saved, captions),
         "models": model_view.models(models, row.name),
         "wording": _wording(trigger, kind or "pet"),
-        "marks": _marks() + card_view.programs(planned) + card_view.open_model(),
+        "marks": plan_view.budget_sizes(answers["budget"])
+        + _marks()
+        + card_view.programs(planned)
+        + card_view.open_model(),
         "plan": _plan(planned, row),
         "own_words": _own_photos_hint(models) if saved.own_photos and row.demo else "",
         "busy": _busy(busy),
@@ -100,7 +103,8 @@ def _own_photos_hint(models: model_view.ModelCatalog) -> str:
     """Return the hint shown with own photos and the demo model: which model would suit them."""
     real = [offer for offer in models.list_models if not offer.demo]
     ready = next((offer for offer in real if offer.state == "ready"), None)
-    better = ready or next(iter(real), None)
+    suits = next((offer for offer in real if offer.model == models.recommended), None)
+    better = ready or suits or next(iter(real), None)
     if better is None:
         return f"<p>{strings.OWN_PHOTOS}</p>"
     words = strings.OWN_PHOTOS_READY if ready else strings.OWN_PHOTOS_MISSING

@@ -3,10 +3,16 @@
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from helpers import fake_feed
-from helpers.browser_steps import horizontal_overflow, wait_for, wait_for_text, wait_for_tiles
+from helpers.browser_steps import (
+    drop,
+    horizontal_overflow,
+    wait_for,
+    wait_for_text,
+    wait_for_tiles,
+)
 
 from blockskip.core import events
-from blockskip.studio import draft
+from blockskip.studio import draft, set_aside
 
 WIDTHS = (390, 768, 1280, 1440, 1920)
 
@@ -31,6 +37,21 @@ def dialog(page, pet):
     photos_in(page, pet)
     page.locator("#photos .open").first.click()
     page.wait_for_selector("dialog.photo")
+
+
+def selecting(page, pet):
+    """Of many: some selected, some set aside, a film left out, an upload that failed."""
+    draft.add(pet)
+    set_aside.set_aside([photo.file for photo in draft.load().photos[3:]])
+    page.reload()
+    wait_for_tiles(page, 3)
+    page.locator("[data-select=start]").click()
+    page.locator("#photos .open").first.click()
+    film = pet[0].with_suffix(".mp4")
+    film.write_bytes(b"film")
+    page.route("**/gradio_api/upload", lambda route: route.abort())
+    drop(page, [film, *fake_feed.make_photos(pet[0].parent / "more", 3, side=100)])
+    page.wait_for_selector("#drop .note.error")
 
 
 def learning(page, pet):
@@ -63,7 +84,7 @@ def trainings(page, pet):
     page.wait_for_selector("#list ul")
 
 
-STATES = (empty, photos_in, dialog, learning, paused, failed, trainings)
+STATES = (empty, photos_in, dialog, selecting, learning, paused, failed, trainings)
 
 
 def assert_it_fits(page):

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from helpers.browser_steps import assert_lora, wait_for, wait_for_text
+from PIL import Image
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 
 from blockskip.runs import image_requests
@@ -34,9 +35,8 @@ def test_another_step_and_another_format(open_tab, trained):
     wait_for_text(page, "#results", "Momo is ready")
     name, path = download(page)
     last = assert_lora(path)
-    assert name == f"{trained.name}.safetensors"
+    assert name == f"{trained.name}-step6.safetensors"
     page.locator("#compare label").filter(has_text="Step 2").click()
-    page.locator("#compare [data-do=keep]").click()
     wait_for_text(page, "#lora", strings.DOWNLOAD_STEP.format(step=2))
     name, path = download(page)
     assert assert_lora(path).keys() == last.keys() and "step2" in name
@@ -48,6 +48,29 @@ def test_another_step_and_another_format(open_tab, trained):
     page.reload()
     wait_for_text(page, "#lora", strings.DOWNLOAD_STEP.format(step=2))
     assert page.locator("#format input").input_value() == strings.FORMATS["kohya"]
+
+
+def saved(page, selector):
+    """The picture that a link saves, and its name."""
+    with page.expect_download() as got:
+        page.locator(selector).click()
+    with Image.open(got.value.path()) as image:
+        image.load()
+        return image.size, got.value.suggested_filename
+
+
+def test_pictures_are_saved_as_one(open_tab, trained):
+    """The chosen step beside “before”, and all steps; the prompt's presets stand in its field."""
+    page = open_tab()
+    wait_for_text(page, "#results", "Momo is ready")
+    page.locator("#compare label").filter(has_text="Step 2").click()
+    wait_for_text(page, "#lora", strings.DOWNLOAD_STEP.format(step=2))
+    pair, name = saved(page, "#compare .sheet a")
+    assert name == "Momo step 2.png"
+    steps, name = saved(page, "#previews .sheet a")
+    assert name == "Momo by step.png" and steps[0] > pair[0] and steps[1] > pair[1]
+    page.locator("#pictures .preset").first.click()
+    assert page.locator("#prompt textarea").input_value() == "a photo of momo cat on the beach"
 
 
 def test_own_pictures(open_tab, trained):
@@ -66,6 +89,7 @@ def test_own_pictures(open_tab, trained):
     page.locator("#pictures .zoom").last.click()
     page.wait_for_selector("dialog.large img")
     page.keyboard.press("Escape")
+    assert saved(page, "#pictures .sheet a")[1] == "Momo own pictures.png"
     page.locator("#pictures [data-do=paint_delete]").click()
     wait_for_text(page, "#pictures", strings.OWN_EMPTY)
 

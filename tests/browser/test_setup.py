@@ -1,16 +1,21 @@
 """Setting up in the browser: photos dropped, bad ones named, the dialog of one photo, reloads."""
 
+import os
+
 import pillow_heif
 import pytest
 from helpers import fake_feed
 from helpers.browser_steps import (
+    MINUTE,
     drop,
     focused,
     horizontal_overflow,
     wait_for,
     wait_for_text,
+    wait_for_ticks,
     wait_for_tiles,
 )
+from helpers.large_photos import make_large_photos
 from PIL import Image
 
 from blockskip.runs.run import list_runs
@@ -158,3 +163,135 @@ def test_from_photo_to_photo(dialog):
     box.wait_for(state="detached")
     wait_for(page, "JSON.parse(document.querySelector('[data-photos]').dataset.photos)[2].caption")
     assert [photo.caption for photo in draft.load().photos] == ["the first", "", "the last"]
+
+
+@pytest.fixture
+def held(open_tab):
+    """(page, let go): uploads of this tab wait until they are let go."""
+    page, waiting = open_tab(), []
+    page.route("**/gradio_api/upload", lambda route: waiting.append(route))
+
+    def let_go():
+        for route in waiting:
+            route.continue_()
+        page.unroute("**/gradio_api/upload")
+
+    return page, let_go
+
+
+def shown(page):
+    return page.evaluate("document.querySelectorAll('#photos .tiles li').length")
+
+
+def test_many_photos_are_seen_before_they_are_uploaded(held, server, tmp_path):
+    """BLOCKSKIP_PHOTOS of them (200 at most), of 12 megapixels: each has its thumbnail while its upload is held, and other requests of the
+    page are answered meanwhile; then all are in the draft."""
+    (page, let_go), count = held, int(os.environ.get("BLOCKSKIP_PHOTOS", "60"))
+    page.set_default_timeout(6 * MINUTE)
+    drop(page, make_large_photos(tmp_path / "phone", count))
+    wait_for(page, "n => document.querySelectorAll('#coming canvas').length === n", count)
+    assert f"0 of {count}" in page.locator("#drop .adding").inner_text()
+    assert not shown(page)
+    wait_for_ticks(page)
+    let_go()
+    wait_for(page, "document.querySelectorAll('#photos .tiles li').length >= 6")
+    wait_for_ticks(page)
+    assert shown(page) + page.locator("#coming li").count() >= count, "none is out of sight"
+    wait_for_tiles(page, count)
+    wait_for(page, "!document.querySelector('#coming li, #drop progress')")
+    assert sorted(p.name for p in draft.load().photos) == [
+        f"IMG_{k + 1:04}.jpg" for k in range(count)
+    ]
+    assert horizontal_overflow(page) <= 0
+
+
+DROP = """([selector, name]) => {
+    const data = new DataTransfer(), target = document.querySelector(selector);
+    const canvas = Object.assign(document.createElement('canvas'), {width: 64, height: 64});
+    canvas.getContext('2d').fillRect(0, 0, name.length, 40);
+    return new Promise(done => canvas.toBlob(blob => {
+        data.items.add(new File([blob], name, {type: 'image/png'}));
+        const event = new DragEvent('drop', {dataTransfer: data, bubbles: true, cancelable: true});
+        done([!target.dispatchEvent(event), document.querySelectorAll('#coming li').length]);
+    }));
+}"""
+
+
+def test_the_whole_card_takes_photos_and_the_rest_of_the_page_none(open_tab, server, tmp_path):
+    page = open_tab()
+    drop(page, fake_feed.make_photos(tmp_path / "pet", 3))
+    wait_for_tiles(page, 3)
+    assert page.evaluate(DROP, ["#budget", "astray.png"]) == [True, 0]
+    assert page.evaluate(DROP, ["#photos .tiles .open", "on a tile.png"]) == [True, 1]
+    wait_for_tiles(page, 4)
+    assert draft.load().photos[-1].name == "on a tile.png"
+
+
+def test_an_upload_that_failed_is_tried_again(held, server, tmp_path):
+    """No photo of the drop is lost."""
+    page, _ = held
+    page.unroute("**/gradio_api/upload")
+    page.route("**/gradio_api/upload", lambda route: route.abort())
+    drop(page, fake_feed.make_photos(tmp_path / "pet"))
+    wait_for_text(page, "#drop .note", strings.DROP["failed"])
+    page.unroute("**/gradio_api/upload")
+    page.get_by_text(strings.DROP["again"], exact=True).click()
+    wait_for_tiles(page, 5)
+
+
+def test_the_best_are_kept_and_the_others_come_back(open_tab, server, tmp_path):
+    page = open_tab()
+    drop(page, fake_feed.make_photos(tmp_path / "many", 26, side=64))
+    wait_for_tiles(page, 26)
+    page.locator("#photos [data-do=keep_best]").click()
+    page.locator("#photos .aside").wait_for()
+    now = draft.load()
+    assert 0 < len(now.photos) <= 20 and len(now.photos) + len(now.aside) == 26
+    wait_for_tiles(page, len(now.photos))
+    page.reload()
+    page.locator("#photos .small-tiles button").first.click()
+    wait_for_tiles(page, len(now.photos) + 1)
+    page.locator("#photos [data-do=bring_back]").last.click()
+    wait_for_tiles(page, 26)
+    assert not draft.load().aside
+
+
+def test_several_photos_are_captioned_set_aside_and_removed(open_tab, server, tmp_path):
+    page = open_tab()
+    drop(page, fake_feed.make_photos(tmp_path / "pet", 6))
+    wait_for_tiles(page, 6)
+    page.locator("[data-select=start]").click()
+    tiles = page.locator("#photos .open")
+    tiles.nth(1).click()
+    tiles.nth(3).click(modifiers=["Shift"])
+    wait_for_text(page, ".select-bar", "3 photos selected")
+    page.locator("[data-select=caption]").click()
+    page.locator("dialog textarea").fill("asleep")
+    page.locator("dialog .primary").click()
+    wait_for(page, "document.querySelectorAll('#photos .words').length === 3")
+    assert [p.caption for p in draft.load().photos] == ["", *["asleep"] * 3, "", ""]
+    tiles.nth(5).click()
+    page.locator("[data-select=set_aside]").click()
+    wait_for_tiles(page, 5)
+    tiles.nth(0).click()
+    tiles.nth(1).click()
+    page.locator("[data-select=remove]").click()
+    page.locator("dialog .danger").click()
+    wait_for_tiles(page, 3)
+    page.locator("[data-select=done]").click()
+    tiles.nth(0).click()
+    page.locator("dialog.photo").wait_for()
+    assert [p.name for p in draft.load().aside] == ["photo 6.png"]
+
+
+def test_the_way_to_a_gated_model_and_a_budget_by_a_press(open_tab, server):
+    """Account, licence and token have a link each; the usual sizes of cards set the budget."""
+    page = open_tab()
+    page.locator("[data-do=model][data-model=flux-dev]").click()
+    page.wait_for_selector("#models .way")
+    links = page.locator("#models .way a").evaluate_all("all => all.map(one => one.pathname)")
+    assert links == ["/join", "/black-forest-labs/FLUX.1-dev", "/settings/tokens"]
+    assert "launch" not in page.locator("#setup").inner_text()
+    page.locator("#marks [data-budget='16']").click()
+    wait_for(page, "document.querySelector('#budget input[type=number]').value === '16'")
+    page.wait_for_selector("#marks [data-budget='16'][aria-pressed=true]")

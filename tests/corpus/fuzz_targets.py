@@ -254,7 +254,8 @@ def click_payload(data: bytes, folder: Path) -> object:
 
     value = _json(data)
     quiet = set(click_handlers.CLICK_HANDLERS) - {
-        *("use_comfyui", "fetch", "token", "move_data", "server_look", "server_allow")
+        *("use_comfyui", "fetch", "token", "move_data", "server_look", "server_allow"),
+        *("pick_comfyui", "pick_data", "show_folder"),
     }
     if not isinstance(value, dict) or str(value.get("do")) not in quiet:
         return None

@@ -190,7 +190,7 @@ def test_advice_counts_near_duplicates_once_and_ends_when_the_set_is_good():
     assert told(photos) == []
     assert "4 more photos" in told({})[0]
     crowd = {f"{key} {k}": photo for k in range(4) for key, photo in photos.items()}
-    assert "Keep the best 20:" in advice(crowd, {}, {key: [] for key in crowd})[0]
+    assert "20 good photos are enough:" in advice(crowd, {}, {key: [] for key in crowd})[0]
     assert told(crowd) == [], "six photos four times are six photos"
 
 

@@ -1,13 +1,16 @@
 """Photos come in by the terminal, the page and the API: the same captions are trained."""
 
+import re
+
 import pytest
 
 from blockskip.cli import app
-from blockskip.core.paths import data_dir
+from blockskip.core.paths import ASSETS, data_dir
 from blockskip.core.settings import Settings
+from blockskip.data import caption_files
 from blockskip.runs.run import Run, create_run, list_runs
 from blockskip.runs.worker import Worker
-from blockskip.studio import actions, draft, panels
+from blockskip.studio import actions, draft, panels, photo_set_view
 
 GBK = "一只猫".encode("gbk")
 FILES = {
@@ -118,15 +121,21 @@ def test_a_started_run_keeps_the_captions_that_it_began_with(folder):
     assert worker._fingerprint(photos, Source()), "and it is not refused as changed"
 
 
-def test_the_file_field_takes_what_can_be_read():
-    from gradio_client.utils import is_valid_file
-
+def test_the_page_takes_every_file_and_knows_captions_by_their_endings():
+    """Whatever is no photo is named by the server; captions have no tile (assets/photos.js)."""
     page = panels.gr.Blocks()
     with page:
-        field = panels.setup()["files"]
-    assert {".jfif", ".jpe", ".hif", ".txt", ".caption", ".jsonl"} <= set(field.file_types)
-    for name in ("a.jfif", "A.JPE", "IMG_0001", "x.caption", "metadata.jsonl", "a.HEIF"):
-        assert is_valid_file(name, field.file_types), name
+        assert panels.setup()["files"].file_types is None
+    assert "accept" not in photo_set_view.drop_zone()
+    script = (ASSETS / "photos.js").read_text(encoding="utf-8")
+    known, of_several = (
+        re.search(rf"{name} = /(.+?)/i", script)[1] for name in ("captions", "several")
+    )
+    for suffix in (*caption_files.SUFFIXES, *caption_files.METADATA_SUFFIXES):
+        assert re.search(known, f"a{suffix}"), suffix
+        assert bool(re.search(of_several, f"a{suffix}")) == (
+            suffix in caption_files.METADATA_SUFFIXES
+        )
 
 
 def test_again_keeps_captions_as_they_were_trained(folder, no_worker, asked):

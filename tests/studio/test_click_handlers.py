@@ -46,7 +46,19 @@ HOSTILE = (
     {"do": "delete"},
     {"__proto__": 1},
 )
-CARRIED = ("run", "file", "model", "value", "folder", "budget", "step", "id", "box", "caption")
+CARRIED = (
+    "run",
+    "file",
+    "model",
+    "value",
+    "folder",
+    "budget",
+    "step",
+    "id",
+    "box",
+    "caption",
+    "files",
+)
 
 
 @pytest.fixture
@@ -180,7 +192,7 @@ def test_every_button_drawn_is_known(finished, pet, told):
     sent = {do for value in drawn for do in re.findall(r'data-do="([^"]*)"', str(value))}
     assert (
         sent <= set(click_handlers.CLICK_HANDLERS)
-        and {"open", "delete", "keep", "remove", "new"} <= sent
+        and {"open", "delete", "show_folder", "remove", "new"} <= sent
     )
 
 

@@ -7,7 +7,7 @@ from PIL import Image
 from blockskip.core.settings import Settings
 from blockskip.data import subject_boxes
 from blockskip.data.photos import file_sha
-from blockskip.studio import actions, draft, photo_view, strings
+from blockskip.studio import actions, draft, draft_frames, photo_view, strings
 from blockskip.studio.pet_search import Search
 from blockskip.studio.run_preferences import load
 
@@ -139,10 +139,10 @@ def test_frames_are_taken_only_when_asked_and_can_be_taken_back(pet):
     if any(p.proposal for p in now.photos):
         own = now.photos[0].file
         draft.edit_photo(own, "", (0.0, 0.0, 0.5, 0.5))
-        now = draft.mark_all({})
+        now = draft_frames.mark_all({})
         assert now.photos[0].box == (0.0, 0.0, 0.5, 0.5), "an own frame is not replaced"
         assert all(p.box == p.proposal for p in now.photos[1:] if p.proposal)
-    assert not any(p.box for p in draft.unmark_all().photos)
+    assert not any(p.box for p in draft_frames.unmark_all().photos)
     assert not any(map(subject_boxes.read_box, draft.load().paths))
 
 

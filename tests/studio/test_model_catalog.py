@@ -2,6 +2,7 @@
 
 import dataclasses
 import re
+from types import SimpleNamespace
 
 import pytest
 
@@ -12,7 +13,16 @@ from blockskip.models import sources
 from blockskip.models.sources import download_process, hub
 from blockskip.models.sources.download_process import Download
 from blockskip.runs.storage import Usage
-from blockskip.studio import click_handlers, draft, model_catalog, model_view, pictures, strings
+from blockskip.studio import (
+    click_handlers,
+    draft,
+    folder_dialog,
+    model_catalog,
+    model_view,
+    pictures,
+    plans,
+    strings,
+)
 from blockskip.studio.model_view import ModelCatalog
 
 USAGE = Usage(
@@ -57,9 +67,35 @@ def test_the_demo_model_says_what_it_is_and_wants_nothing(tmp_path):
 def test_a_gated_model_wants_a_token_before_its_download(tmp_path):
     without = offered(tmp_path, gated=True)
     assert "token" in buttons(without) and "fetch" not in buttons(without)
-    assert "gated" in without and FLUX.licence.split()[0] in without
+    steps = re.search('<ol class="way">.*</ol>', without)[0]
+    pages = ["https://huggingface.co/join", FLUX.page, "https://huggingface.co/settings/tokens"]
+    assert re.findall('href="([^"]+)"', steps) == pages and steps.count("<li>") == 4
+    assert FLUX.licence.split()[0] in without
     assert "fetch" in buttons(offered(tmp_path, gated=True, token_kept=True))
     assert "fetch" in buttons(offered(tmp_path, gated=False))
+
+
+def test_a_failed_download_is_tried_again_by_a_button(tmp_path):
+    """No terminal command stands on the page."""
+    fetch = "It goes on where it stopped: ./launch.sh models fetch flux-dev"
+    failed = Download(model="flux-dev", state="failed", title="It was interrupted.", remedy=fetch)
+    drawn = offered(tmp_path, gated=True, token_kept=True, download=failed)
+    assert "It goes on where it stopped.<" in drawn and "launch" not in drawn
+    assert f">{strings.MODEL_FETCH_AGAIN}<" in drawn and FLUX.page in drawn
+
+
+def test_what_is_recommended_suits_the_computer(monkeypatch):
+    """Without a card, the smallest one; with a card, one that fits its memory."""
+    rows = {row.name: row for row in presets.model_rows().values() if not row.demo}
+    for total, free in ((-1.0, -1.0), (8.0, 7.5), (24.0, 23.0)):
+        usage = dataclasses.replace(plans.monitor.usage(), vram_total_gib=total)
+        monkeypatch.setattr(plans.monitor, "usage", lambda usage=usage: usage)
+        monkeypatch.setattr(plans, "free_vram_gib", lambda free=free: free)
+        chosen = rows[plans.recommended_model()]
+        if total < 0:
+            assert chosen.download_gib == min(row.download_gib for row in rows.values())
+        else:
+            assert chosen.common and plans._fits_card(chosen.name)
 
 
 def test_no_room_no_download(tmp_path):
@@ -187,3 +223,23 @@ def test_a_training_adapter_is_named_with_its_licence(tmp_path):
     drawn = model_view.models(ModelCatalog((turbo,), {}, {}, USAGE, tmp_path, False), turbo.model)
     assert "Training adapter for Z-Image-Turbo (ostris)" in drawn
     assert drawn.count("Licence: Apache-2.0") == 2 and "training_adapter" in drawn
+
+
+def test_a_folder_is_chosen_in_the_systems_dialog(tmp_path, monkeypatch):
+    """What the dialog prints is used; closed, nothing happens; without one, there is no button."""
+    asked, used = [], []
+
+    def run(words, **options):
+        asked.append(words)
+        return SimpleNamespace(stdout=answers.pop().encode())
+
+    monkeypatch.setattr(folder_dialog.subprocess, "run", run)
+    monkeypatch.setattr(model_catalog, "use_comfyui", used.append)
+    monkeypatch.setattr(folder_dialog, "is_possible", lambda: True)
+    answers = ["", f"{tmp_path / 'gone'}\n", f"{tmp_path}\n"]
+    for _ in range(3):
+        click_handlers.handle_click("", {"do": "pick_comfyui"})
+    assert used == [str(tmp_path)] and asked[0][-1] == strings.COMFYUI_FOLDER
+    for possible in (True, False):
+        monkeypatch.setattr(folder_dialog, "is_possible", lambda possible=possible: possible)
+        assert ("pick_comfyui" in buttons(offered(tmp_path))) == possible

@@ -22,7 +22,7 @@ from blockskip.studio import background_jobs, result_actions, run_preferences, s
 def test_a_finished_run_offers_its_file(finished, told):
     parts, _ = told(finished.name)
     assert parts["lora"]["visible"] and parts["lora"]["value"].endswith(
-        f"{finished.name}.safetensors"
+        f"{finished.name}-step300.safetensors"
     )
     assert Path(parts["lora"]["value"]).read_text() == "not a real LoRA"
     assert "Momo is ready" in parts["hero"]["value"] and not parts["resume"]["visible"]
@@ -43,7 +43,9 @@ def test_another_step_is_written_once_and_then_offered(finished, told, begun):
     assert not parts["lora"]["visible"] and parts["make"]["visible"]
     Path(words[words.index("--out") + 1]).write_text("step 150")
     parts, _ = told(finished.name)
-    assert parts["lora"]["visible"] and parts["lora"]["label"] == "Download step 150"
+    assert parts["lora"]["visible"] and parts["lora"]["label"] == strings.DOWNLOAD_STEP.format(
+        step=150
+    )
     assert Path(parts["lora"]["value"]).read_text() == "step 150"
     result_actions.choose_step(finished.name, 300)
     assert Path(told(finished.name)[0]["lora"]["value"]).read_text() == "not a real LoRA"

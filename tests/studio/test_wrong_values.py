@@ -13,7 +13,15 @@ from helpers.studio_server import serve
 from blockskip.core.errors import BadInput
 from blockskip.core.validation import shortened
 from blockskip.runs.run import list_runs
-from blockskip.studio import actions, click_handlers, draft, page, result_actions, strings
+from blockskip.studio import (
+    actions,
+    click_handlers,
+    draft,
+    page,
+    photo_uploads,
+    result_actions,
+    strings,
+)
 
 WRONG = (
     None,
@@ -84,7 +92,7 @@ def endpoints(finished, begun, no_worker, monkeypatch):
         result_actions.request_images: {**run, "prompt": "a cat", "seed": 1, "strength": 1.0},
         result_actions.rename: {**run, "name": "Luna"},
         page.train_again: run,
-        page.add_photos: {"uploads": None},
+        photo_uploads.add: {"uploads": [], "first": True},
     }
 
 
@@ -159,6 +167,7 @@ def test_no_click_is_surprised(do, pet, finished, event, monkeypatch):
     usual |= {
         "folder": "f",
         "id": "i",
+        "files": ["f"],
         "caption": "c",
         "box": [0, 0, 1, 1],
         "budget": 8,

@@ -85,6 +85,10 @@ def check_access(
     get_hf_file_metadata(url, token=token)
 
 
+JOIN_PAGE = "https://huggingface.co/join"
+TOKEN_PAGE = "https://huggingface.co/settings/tokens"
+
+
 def retry_command(row: Repository) -> str:
     """Return the command that resumes a download."""
     return command(f"models fetch {row.name}")

@@ -27,7 +27,7 @@ PLAN_BUDGET = "your budget: {size}"
 PLAN_ROOM_TITLE = "This computer"
 PLAN_RAM = "RAM"
 PLAN_RAM_OF = "{size} of {total}"
-PLAN_RAM_KEPT = "Striped: a quarter of the RAM is left for other programs."
+PLAN_RAM_KEPT = "A quarter of the RAM is left for other programs."
 PLAN_RAM_FREE = "RAM: {size} free now."
 PLAN_DISK = "Disk"
 PLAN_DISK_OF = "{size} of {total} free"
@@ -91,9 +91,9 @@ PLAN_COST_PARTLY = (
 PLAN_MORE = "With more graphics memory"
 PLAN_WHY = "Why this plan"
 PLAN_LIKENESS = (
-    "hardly more likeness expected",
-    "a little more likeness expected",
-    "more likeness expected",
+    "but likeness would barely improve",
+    "and likeness would improve a little",
+    "and likeness would improve",
 )
 PLAN_NEW = {  # what more memory would change about training
     "percent": "{percent} % instead of {percent_now} % skipped blocks",
@@ -124,11 +124,15 @@ PLAN_TEMPLATES = {  # instead of the planner's own (memory/planning/wording.py)
     "in_less_time": ", in about {percent} % less time",
     "in_more_time": ", in about {percent} % more time",
     "gives_calm": "the same quality, with less waiting between steps",
-    "room_now": " There is room to skip nothing: {gain}.",
-    "room_later": " With {more_gib:g GiB} more there is room to skip nothing: {gain}.",
+    "room_now": " You could train every block, {gain}.",
+    "room_later": " With {more_gib:g GiB} more you could train every block, {gain}.",
+    "result_same": "Expect nearly full quality.",
+    "result_slightly_less": "Expect slightly less than full quality.",
+    "result_less": "Expect less than full quality; a bigger card would give more.",
 }
 PLAN_USE = "Use {size}"
 
+PLAN_SIZES = "Cards with:"
 PLAN_MARKS = "This card has {total}. Other programs are using {others}; {free} is free."
 PLAN_MARKS_ALONE = "This card has {total}. No other program is using it."
 PLAN_MARKS_FREE = "free now"

@@ -28,6 +28,7 @@ HOW_TO_DEMO = (
     "studio’s demo model, not in ComfyUI. Its prompt is <q>a photo of <b>{trigger}</b> {kind}</q>."
 )
 FORMAT = "File for"
+FORMAT_STANDARD = "This studio"
 FORMATS = {
     "comfyui": "ComfyUI",
     "diffusers": "diffusers",
@@ -35,7 +36,7 @@ FORMATS = {
     "native": "ComfyUI’s custom node",
 }
 DOWNLOAD = "Download the LoRA"
-DOWNLOAD_STEP = "Download step {step}"
+DOWNLOAD_STEP = "Download the LoRA, step {step}"
 MAKE = "Write this file"
 PREPARING = "Writing and checking …"
 DOWNLOAD_WORKFLOW = "ComfyUI workflow"
@@ -45,7 +46,7 @@ CARD_LICENCE = "Base model’s licence: {licence}"
 
 COMPARE_TITLE = "Before and after"
 COMPARE_ABOUT = (
-    "Move the line to compare. Choose the step you like best: that is the one you download."
+    "Move the line to compare. Choose the step you like best: it is the one you download."
 )
 COMPARE = {
     "before": "Before",
@@ -53,8 +54,7 @@ COMPARE = {
     "slider": "How much of “before” is shown",
     "prompt": "Prompt",
     "step": "Step",
-    "keep": "Keep this step",
-    "kept": "This step is kept: it is in the file you download.",
+    "kept": "The file that you download is of this step.",
 }
 COMPARE_KEEP = "Keep step {step}"
 LIKENESS_TITLE = "Likeness"
@@ -118,8 +118,34 @@ LIKENESS_MORE_ABOUT = (
     "that you start ends it, and what was made is kept."
 )
 
+SHEET_TITLE = "{name}, before and after"
+SHEET_ABOUT = "{model} without and with the LoRA"
+SHEET_SAVE = "Save as one picture"
+SHEET_SHARE = "Share it"
+SHEET_SHARED = "Copied: paste it where you like"
+PICTURE_SAVE = "Save this picture"
+SHOW_FOLDER = "Show in folder"
+FOLDER_SHOWN = "Shown in the file manager: {folder}"
+FOLDER_IS = "The file is in {folder}"
+PRESETS_TITLE = "Try:"
+PRESETS = {
+    "On a beach": "a photo of {pet} running on a beach, evening sun",
+    "Asleep": "a photo of {pet} asleep on a red sofa, soft window light",
+    "Close portrait": "close-up portrait of {pet}, studio light, dark background",
+    "In the snow": "a photo of {pet} in fresh snow, winter forest",
+    "Watercolour": "a watercolour painting of {pet} among flowers",
+    "Astronaut": "a photo of {pet} as an astronaut, the earth behind it",
+}
+PRESETS_DEMO = {
+    "On a beach": "a photo of {pet} on the beach",
+    "On a sofa": "a photo of {pet} on the sofa",
+    "In the snow": "a photo of {pet} in the snow",
+    "In a meadow": "a photo of {pet} in the meadow",
+    "At night": "a photo of {pet} at night",
+}
+
 OWN_TITLE = "Your own pictures"
-OWN_ABOUT = "Each prompt is generated without and with your LoRA, from the same noise."
+OWN_ABOUT = "See each prompt with and without your pet’s LoRA."
 OWN_PROMPT = "Prompt"
 STRENGTH = "LoRA strength"
 STRENGTH_INFO = "1 is as trained; a lower value shows less of the pet."

@@ -32,6 +32,38 @@ PHOTO_REMOVE = "Remove {name}"
 PHOTO_OPEN = "Open {name}"
 VALUE_UNUSABLE = "One of these values is of a wrong kind: {values}."
 PHOTO_TWICE = "it has already been added"
+PHOTO_ASIDE = "it is set aside: bring it back below"
+DROP = {
+    "adding": "Adding photos: {n} of {total}",
+    "stop": "Stop adding",
+    "again": "Try again",
+    "rejected": PHOTOS_REJECTED,
+    "film": "it is a video, not a photo",
+    "large": "it is larger than 60 MB",
+    "failed": "The photos could not be uploaded.",
+}
+PHOTOS_BEST = "Keep the best {count}"
+PHOTOS_SELECT = "Select"
+SELECT = {
+    "chosen_one": "1 photo selected",
+    "chosen": "{count} photos selected",
+    "caption": "Caption for {count} photos",
+    "caption_about": "Describe the rest of these photos, e.g. “lying on a sofa”.",
+    "caption_empty": "Only where there is none",
+    "caption_all": "Replace all",
+}
+SELECT_ALL = "Select all"
+SELECT_CAPTION = "Write a caption"
+SELECT_ASIDE = "Set aside"
+SELECT_REMOVE = "Remove"
+SELECT_REMOVE_ASK = "Remove the selected photos?"
+SELECT_DONE = "Done"
+SELECT_HINT = "Click photos to select them; hold Shift to select a whole row of them."
+ASIDE_ONE = "1 photo is set aside"
+ASIDE = "{count} photos are set aside"
+ASIDE_ABOUT = "They are kept, but not trained on. Click one to use it after all."
+ASIDE_BACK = "Bring all back"
+ASIDE_BACK_ONE = "Use {name} after all"
 CAPTION_UNCLEAR = "several photos have this name: click the photo and write its caption there"
 PHOTO_BOXED = "The pet is marked"
 PHOTO_FOUND = "The pet was found and marked; click to change its frame"
@@ -70,7 +102,7 @@ PHOTO = {
     "propose": "Suggest a frame",
     "no_box": "No frame",
     "caption": "Caption",
-    "caption_about": "What else the photo shows, in a few words, such as: lying on a sofa. "
+    "caption_about": "Describe the rest of the photo, e.g. “lying on a sofa”. "
     "“{automatic}” is put in front of it; [trigger] stands for the name.",
     "describe": "Describe it for me",
     "crops": "What the trainer will see",
@@ -200,21 +232,24 @@ MODEL_FETCH_SPEED = "{speed:.0f} MB/s"
 MODEL_LICENCE = "Licence: {licence}"
 TOOL_NEEDS = "Not necessary: a {need} download. It runs on this computer, on the processor."
 TOOL_FETCH = "Download {need}"
-MODEL_GATED = (
-    "Its makers ask you to accept a licence first. 1. Create a free account on the model hub, "
-    "huggingface.co. 2. Accept the licence on the model’s page. 3. Create an access token of type "
-    "“read” there and paste it here. It is tested before anything is downloaded."
+MODEL_GATED = "Its makers ask you to accept a licence first. That takes a few minutes, once:"
+MODEL_GATED_STEPS = (
+    "Create a free account:",
+    "Accept the licence on the model’s page:",
+    "Create an access token of type “Read”:",
 )
+MODEL_GATED_PASTE = "Paste the token here. It is tested before anything is downloaded."
+MODEL_FETCH_AGAIN = "Try again"
+MODEL_SUITS = "Recommended for this computer"
 MODEL_TOKEN = "Access token"
 MODEL_TOKEN_TEST = "Test and save the token"
 MODEL_TOKEN_OTHER = "Use another token"
 MODEL_TOKEN_KEPT = "An access token is saved on this computer."
 MODEL_TOKEN_GOOD = "The token works."
 COMFYUI_FOLDER = "Your ComfyUI folder"
-COMFYUI_FOLDER_ABOUT = (
-    "If you use ComfyUI, its model files are used where they are; nothing is copied."
-)
+COMFYUI_FOLDER_ABOUT = "If you use ComfyUI: we use its model files in place. Nothing is copied."
 COMFYUI_USE = "Search"
+FOLDER_PICK = "Choose the folder"
 DATA_TITLE = "Where everything is kept"
 DATA_ABOUT = (
     "{folder}: {free:.0f} GB free. Models {models:.1f} GB, trainings {runs:.1f} GB, of which "
@@ -241,8 +276,8 @@ MODEL_MISSING_REMEDY = "Download it, or choose its files under “Model to teach
 
 BUDGET_TITLE = "Budget"
 BUDGET_ABOUT = (
-    "How much graphics memory may training use? With more, training is faster or the likeness "
-    "is better."
+    "How much graphics memory may training use? More memory means faster training or a better "
+    "likeness."
 )
 BUDGET_LABEL = "Graphics memory, GB"
 NO_CARD = "This computer has no usable NVIDIA card."
@@ -259,10 +294,10 @@ SEED_INFO = "The same seed, photos and settings repeat a training exactly."
 RANK = "LoRA rank"
 RANK_INFO = "How much the LoRA can remember; 16 suits a pet."
 SPEED = "Sample pictures"
-SPEED_INFO = "Faster ones skip most of the model where little changes. Training is not affected."
+SPEED_INFO = "Faster previews skip some calculations. Training is not affected."
 
 TRAIN = "Train"
 TRAIN_STEPS = "Train {steps} steps"
-TRAIN_QUEUE = "Put in line: train {steps} steps"
+TRAIN_QUEUE = "Add to the queue: train {steps} steps"
 TRAIN_BUSY_ABOUT = "“{name}” is being trained. This one begins by itself when it is its turn."
 TRAIN_BUSY_OPEN = "Watch it"

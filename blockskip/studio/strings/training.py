@@ -16,7 +16,7 @@ EASED_BACK = (
 AGAIN = "New training with these photos"
 STATES = {
     "new": "Not started",
-    "waiting": "In line",
+    "waiting": "Queued",
     "running": "Training",
     "paused": "Paused",
     "stopped": "Stopped",
@@ -44,18 +44,18 @@ STAGE_LINE = {
     stages.EXPORT: "File",
 }
 STARTING = "Starting"
-WAITS = "In line: it begins by itself after {count} others."
-WAITS_ONE = "In line: it begins by itself after one other."
-WAITS_NEXT = "In line: it begins by itself as soon as a graphics card is free."
-WAITS_HELD = "In line, and the line is held: nothing begins until you let it go on."
-QUEUE_TITLE = "In line"
+WAITS = "Queued: it begins by itself after {count} others."
+WAITS_ONE = "Queued: it begins by itself after one other."
+WAITS_NEXT = "Queued: it begins by itself as soon as a graphics card is free."
+WAITS_HELD = "Queued, and the queue is held: nothing begins until you let it go on."
+QUEUE_TITLE = "Queue"
 QUEUE_ABOUT = (
     "They are trained in this order, one on each graphics card, also while this page is closed."
 )
 QUEUE_UP = "Earlier"
 QUEUE_DOWN = "Later"
 QUEUE_REMOVE = "Take out"
-QUEUE_HOLD = "Hold the line"
+QUEUE_HOLD = "Hold the queue"
 QUEUE_GO = "Let it go on"
 QUEUE_HELD = "Held: nothing begins until you let it go on."
 MODEL_OPEN = (
@@ -70,11 +70,14 @@ PENDING = {
 }
 STEP_OF = "step {n} of {total}"
 LEFT = "about {time} left"
+LEFT_LITTLE = "A few seconds left"
 FACTS = "{kind} · {photos} · {steps} steps · {model} · {budget:g} GB budget · started {started}"
 PAUSED_AT = (
     "Paused at step {step}. The graphics memory is free for other programs; Resume continues from "
     "here."
 )
+STOPPED_BEFORE = "Stopped before training began. Resume starts it."
+PAUSED_BEFORE = "Paused before training began. Resume starts it."
 STOPPED_AT = "Stopped at step {step}. What was learnt so far is kept; Resume continues from here."
 CRASHED = "The training was interrupted without an error message."
 CRASHED_REMEDY = (
