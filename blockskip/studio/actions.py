@@ -43,6 +43,7 @@ from blockskip.studio import (
     new_run,
     pet_search,
     plans,
+    removed_photos,
     run_preferences,
     run_state,
     run_view,
@@ -190,6 +191,7 @@ def train(
         run_queue.begin(run, run_state.start)
         if not uploads:
             draft.clear()
+            removed_photos.forget()
         return run.name
 
 

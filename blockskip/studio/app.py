@@ -204,7 +204,8 @@ def _launch_page(port: int, data: Path, secrets: access.Access) -> gr.Blocks:
         footer_links=[],
         strict_cors=True,
         theme=theme.theme(),
-        css=f':root {{ --drop-words: "{strings.PHOTOS_DROP}"; }}',
+        css=f':root {{ --drop-words: "{strings.PHOTOS_DROP}"; '
+        f'--train-waits: "{strings.TRAIN_WAITS}"; }}',
         css_paths=[ASSETS / "studio.css"],
         head=f"<script>{(ASSETS / 'studio.js').read_text(encoding='utf-8')}</script>",
         favicon_path=ASSETS / "icon.png",

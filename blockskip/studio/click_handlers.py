@@ -18,6 +18,7 @@ from blockskip.studio import (
     model_catalog,
     pet_search,
     queue_screen,
+    removed_photos,
     result_actions,
 )
 from blockskip.studio.inputs import Click
@@ -82,7 +83,12 @@ def _mark_all(view: str, click: Click) -> None:
 
 def _clear(view: str, click: Click) -> Navigation:
     describe.stop()
-    draft.clear()
+    removed_photos.clear()
+    return REFILL
+
+
+def _undo(view: str, click: Click) -> Navigation:
+    removed_photos.undo()
     return REFILL
 
 
@@ -126,8 +132,10 @@ CLICK_HANDLERS: dict[str, Callable[[str, Click], Navigation]] = {
     "again": _train_again,
     "rename": _staying(lambda view, click: result_actions.rename(click.run, click.value)),
     "delete": _staying(lambda view, click: result_actions.delete(click.run)),
-    "remove": _staying(lambda view, click: draft.remove(click.file)),
+    "remove": _staying(lambda view, click: removed_photos.remove(click.file)),
     "clear": _clear,
+    "undo": _undo,
+    "undo_forget": _staying(lambda view, click: removed_photos.forget()),
     "photo": _staying(_photo),
     "mark_all": _staying(_mark_all),
     "unmark_all": _staying(lambda view, click: draft.unmark_all()),

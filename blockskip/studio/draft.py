@@ -137,6 +137,12 @@ def save_answers(**answers: str | float | None) -> None:
             _save(Draft(old.photos, old.rejected, old.answers | answers))
 
 
+def change(edit: Callable[[Draft], Draft]) -> Draft:
+    """Replace the draft by what `edit` makes of it."""
+    with _lock:
+        return _save(edit(load()))
+
+
 def add(paths: list[Path], demo: bool = False) -> Draft:
     """Add photos, each as soon as it is read, and return the draft.
 
@@ -145,8 +151,7 @@ def add(paths: list[Path], demo: bool = False) -> Draft:
     own (studio/added_captions.py). Raises UserError if the disk is full.
     """
     global _reading_progress
-    with _lock:
-        _save(replace(load(), rejected=()))
+    change(lambda old: replace(old, rejected=()))
     texts = [path for path in paths if is_caption_file(path)]
     added = [path for path in paths if path not in texts]
     captions = AddedCaptions(texts, added, {photo.file: photo.name for photo in load().photos})
@@ -194,9 +199,7 @@ def _add_photo(result: PreparedPhoto | tuple[str, str]) -> None:
 
 
 def _reject(name: str, reason: str) -> Draft:
-    with _lock:
-        old = load()
-        return _save(replace(old, rejected=(*old.rejected, (name, reason))))
+    return change(lambda old: replace(old, rejected=(*old.rejected, (name, reason))))
 
 
 def edit_photo(
@@ -306,10 +309,8 @@ def clear() -> Draft:
 
 
 def _prepare(path: Path, captions: dict[Path, str], demo: bool) -> PreparedPhoto | tuple[str, str]:
-    """Make a clean copy of a photo. Return its facts, or (name, reason) if it is unusable.
-
-    Photos up to 512 px are copied losslessly. Raises UserError if the disk is full.
-    """
+    """Make a clean copy of a photo, losslessly up to 512 px. Return its facts, or (name, reason) if
+    it is unusable. Raises UserError if the disk is full."""
     try:
         photo = photos.read_photo(path, "")
     except photos.UnusablePhoto as error:

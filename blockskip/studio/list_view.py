@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blockskip.runs.problem import UNREADABLE
-from blockskip.studio import pictures, strings
-from blockskip.studio.formatting import action_button, clock, e, size
+from blockskip.studio import pictures, places, strings
+from blockskip.studio.formatting import action_button, action_link, clock, e, size
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def _row(summary: RunSummary) -> str:
         if summary.picture
         else '<span class="blank"></span>'
     )
-    buttons = action_button("open", strings.LIST_OPEN, "primary", run=summary.run)
+    address = places.training(summary.run)
+    buttons = action_link(address, "open", strings.LIST_OPEN, "primary", run=summary.run)
     if summary.state != UNREADABLE:
         buttons += action_button("again", strings.LIST_AGAIN, run=summary.run)
     if summary.state not in ("running", UNREADABLE):

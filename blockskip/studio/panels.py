@@ -13,7 +13,7 @@ import gradio as gr
 
 from blockskip.core.settings import PREVIEW_SPEEDS, ExecutionPlan
 from blockskip.data import caption_files, photos
-from blockskip.studio import plans, strings
+from blockskip.studio import places, plans, strings
 
 Widgets = dict[str, Any]  # components: each kind has its own events
 FILE_TYPES = [*photos.SUFFIXES, *caption_files.SUFFIXES, *caption_files.METADATA_SUFFIXES]
@@ -32,11 +32,13 @@ ICON = (
 def hidden() -> Widgets:
     """Add a tab's own state: its view (run, "" = setup, "*" = the list) and what it has received.
 
-    Not gr.State, which keeps one connection per tab open; browsers allow only six. answered: number
+    The view follows the address (places.py). led: where an answer leads. Not gr.State, which keeps one connection per tab open; browsers allow only six. answered: number
     of the last request for updates that was answered.
     """
     return {
-        "shown": gr.Textbox(visible="hidden", label="run", elem_id="shown"),
+        "shown": gr.Textbox(places.NO_VIEW, visible="hidden", label="run", elem_id="shown"),
+        "led": gr.Textbox(places.NO_VIEW, visible="hidden", label="led", elem_id="led"),
+        "problems": gr.Textbox("[]", visible="hidden", label="problems"),
         "tokens": gr.Textbox(visible="hidden", label="tokens", elem_id="tokens"),
         "answered": gr.Textbox(visible="hidden", label="answered", elem_id="answered"),
         "model": gr.Textbox(visible="hidden", label="model", elem_id="model"),
@@ -55,6 +57,7 @@ def header() -> Widgets:
         )
         nav = html(elem_id="nav", js="nav", min_width=200)
     html(f'<p class="note warning" role="status" hidden>{strings.BEHIND}</p>', elem_id="behind")
+    html(f'<p class="hint center" tabindex="-1">{strings.OPENING_PLACE}</p>', elem_id="opening")
     return {"nav": nav, "list": html(elem_id="list", js="presses")}
 
 

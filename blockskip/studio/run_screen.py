@@ -34,7 +34,7 @@ from blockskip.studio import (
     strings,
     tool_view,
 )
-from blockskip.studio.formatting import note
+from blockskip.studio.formatting import e, note
 
 log = logging.getLogger(__name__)
 _download_lock = threading.Lock()
@@ -79,7 +79,8 @@ def parts(view: str) -> tuple[dict[str, dict], str]:
         with reading(run):
             return _parts_of(run)
     except UserError as error:
-        parts: dict[str, dict] = {name: {"value": ""} for name in ("status", "hero", "spoken")}
+        parts: dict[str, dict] = {name: {"value": ""} for name in ("hero", "spoken")}
+        parts["status"] = {"value": f'<div data-run="{e(view)}"></div>'}
         parts["messages"] = {"value": note(error.title, error.remedy, "error"), "visible": True}
         return parts | dict.fromkeys(_HIDEABLE, {"visible": False}), "train"
 

@@ -17,7 +17,8 @@ from blockskip.studio.run_state import RunState, pending_command
 
 
 def status(state: RunState, settings: Settings, name: str, started: str, num_photos: int) -> str:
-    """Return a run's name, state, facts and progress. data-title becomes the tab's title."""
+    """Return a run's name, state, facts and progress. data-title becomes the tab's title,
+    data-run says which run is drawn."""
     share = percent(state)
     facts = strings.FACTS.format(
         kind=settings.class_name,
@@ -31,8 +32,8 @@ def status(state: RunState, settings: Settings, name: str, started: str, num_pho
     working = " working" if state.status == "running" else ""
     title = f"{share} % · {name}" if working else f"{strings.STATES[state.status]} · {name}"
     return (
-        f'<div class="status {state.status}" data-title="{e(title)}"><div class="head">'
-        f'<h2>{e(name)}</h2><span class="pill">{strings.STATES[state.status]}</span></div>'
+        f'<div class="status {state.status}" data-run="{e(state.run.name)}" '
+        f'data-title="{e(title)}"><div class="head"><h2 tabindex="-1">{e(name)}</h2><span class="pill">{strings.STATES[state.status]}</span></div>'
         f'<p class="facts">{e(facts)}</p>{_stages(state)}'
         f'<progress class="bar{working}" max="100" value="{share}" aria-label="{e(now)}">{share} %</progress>'
         f'<div class="doing"><span>{e(now)}</span><span>{e(left)}</span></div></div>'

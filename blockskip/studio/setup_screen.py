@@ -22,13 +22,15 @@ from blockskip.studio import (
     model_view,
     pet_search,
     photo_view,
+    places,
     plan_view,
     plans,
+    removed_photos,
     run_preferences,
     run_state,
     strings,
 )
-from blockskip.studio.formatting import action_button, e, note
+from blockskip.studio.formatting import action_button, action_link, e, note
 
 PARTS = ("photos", "describe", "models", "wording", "marks", "plan", "own_words", "train", "busy")
 
@@ -50,7 +52,8 @@ def parts() -> tuple[dict[str, dict], draft.Draft]:
     parts = {
         "photos": photo_view.photos(
             saved, settings, captions.ready, search, answers["name"], unseen
-        ),
+        )
+        + removed_photos.bar(),
         "describe": describe_view.captions(saved, captions),
         "models": model_view.models(models, row.name),
         "wording": _wording(trigger, kind or "pet"),
@@ -113,6 +116,7 @@ def _own_photos_hint(models: model_view.ModelCatalog) -> str:
 def _busy(busy: Run | None) -> str:
     if busy is None:
         return ""
-    watch_it = action_button("open", strings.TRAIN_BUSY_OPEN, "link", run=busy.name)
+    address = places.training(busy.name)
+    watch_it = action_link(address, "open", strings.TRAIN_BUSY_OPEN, "link", run=busy.name)
     words = strings.TRAIN_BUSY_ABOUT.format(name=e(run_preferences.pet_name(busy)))
     return f'<p class="hint center">{words} {watch_it}</p>'
