@@ -1,5 +1,5 @@
 // The page's own behaviour: clicks, dialogs, the line between before and after. All text comes from the
-// server (blockskip/studio/strings). Each function below gets one drawn part of the page.
+// server (blockskip/studio/strings). Each function below gets one drawn part of the page. places.js and notices.js add more.
 window.blockskip = (() => {
   const make = (tag, className, properties = {}) => Object.assign(document.createElement(tag), {className, ...properties});
   const home = () => document.querySelector('.gradio-container .contain') || document.body;  // where studio.css applies
@@ -60,7 +60,7 @@ window.blockskip = (() => {
       field.dispatchEvent(new Event('input', {bubbles: true}));
     }
     const send = all => {
-      if (['again', 'delete'].includes(all.do)) leaving.part = moves;
+      if (['again', 'delete'].includes(all.do)) blockskip.leaves('part');
       trigger('click', all);
     };
     if (said.confirm) ask(pressed, said.confirm, undefined, () => send(said));
@@ -71,8 +71,8 @@ window.blockskip = (() => {
   // Returning to this tab loads answers given in another one. The view follows the address.
   const nav = part => {
     presses(part);
-    follow = () => part.trigger('click', {do: {'': 'new', '*': 'list'}[place().view] ?? 'open'});
-    part.watch('value', tell);
+    blockskip.follow = view => part.trigger('click', {do: {'': 'new', '*': 'list'}[view] ?? 'open'});
+    part.watch('value', () => blockskip.tell());
     document.addEventListener('visibilitychange', () => { if (!document.hidden) part.trigger('click', {do: 'here'}); });
   };
 
@@ -120,7 +120,7 @@ window.blockskip = (() => {
   };
   const pictures = part => { presses(part); zoomable(part.element); };
 
-  const title = ({watch}) => watch('value', () => show());
+  const title = ({watch}) => watch('value', () => blockskip.show());
 
   // Before and after: one picture over the other, a line between them.
   const compare = part => {
@@ -146,7 +146,7 @@ window.blockskip = (() => {
     };
     element.addEventListener('input', show);
     element.addEventListener('change', show);
-    watch('value', () => show());
+    watch('value', () => blockskip.show());
     show();
   };
 
@@ -286,175 +286,5 @@ window.blockskip = (() => {
     box.showModal();
   };
 
-  // Requests for updates, one at a time. On a busy machine answers come late: a request has a number, which its answer
-  // brings back as `answered`. Until then nothing new is asked. If no answer comes, everything is asked anew; an
-  // answer that comes later still is recognised by its number, and everything is asked once more.
-  const patience = {opening: 90000, answer: 15000, words: 8000};  // ms
-  const value = id => document.querySelector(`#${id} :is(textarea, input)`)?.value || '';
-  let asked = 0, at = Date.now(), answeredAt = Date.now(), waits = false, missing = 0;
-  const answeredAny = () => Number(value('answered')) > 0;
-  const pending = () => asked !== Number(value('answered'));
-  const late = () => Date.now() - at > (asked > 1 ? patience.answer : patience.opening);
-  const request = async urgent => {
-    if (pending() && !late()) {
-      if (!urgent || waits) return [viewNow(), '', ''];  // needs no answer: another one is on its way
-      waits = true;
-      while (pending() && !late()) await new Promise(done => setTimeout(done, 20));
-      waits = false;
-    }
-    const lost = pending();
-    if (lost && !Number(value('answered'))) location.reload();  // not even opened
-    asked += 1;
-    at = Date.now();
-    const gone = !document.getElementById(section() || 'setup');
-    missing = gone ? missing + 1 : 0;
-    if (missing > 3) location.reload();
-    return [viewNow(), lost || gone ? '' : value('tokens'), String(asked)];
-  };
-  setInterval(() => {
-    const words = document.querySelector('#behind p');
-    if (words) words.hidden = !(pending() && Date.now() - Math.max(answeredAt, at) > patience.words);
-    if (answeredAny() && place() && value('shown') !== viewNow()) follow();
-  }, 1000);
-
-  // Places. The address says what the tab shows (blockskip/studio/places.py); the hidden field `shown`, which the
-  // server reads, follows it. What is drawn for another place is not shown. `moves` counts the ways taken.
-  const NO_VIEW = '?', leaving = {}, scrolled = {};
-  let moves = 0, linked = false, arriving = null, follow = () => {};
-  const placeOf = hash => {  // null: no place
-    const [start, kind, name, part] = hash.split('/');
-    if (start !== '#') return null;
-    if (kind === 'setup') return {view: '', part: name || ''};
-    if (kind === 'trainings') return {view: '*', part: ''};
-    try {
-      return kind === 'training' && name ? {view: decodeURIComponent(name), part: part || ''} : null;
-    } catch { return null; }
-  };
-  const addressOf = view => ({'': '#/setup', '*': '#/trainings'}[view] ?? `#/training/${encodeURIComponent(view)}`);
-  const place = () => placeOf(location.hash);
-  const viewNow = () => place()?.view ?? NO_VIEW;
-  const section = () => place() && ({'': 'setup', '*': 'list'}[place().view] ?? 'run');
-  const isDrawn = () => ({setup: () => true, list: () => document.querySelector('#list h2'),
-    run: () => document.querySelector('#status [data-run]')?.dataset.run === place().view})[section()]();
-  const tell = () => {
-    const now = document.querySelector(section() === 'run' ? '#status [data-title]' : '#nav [data-title]');
-    if (now) document.title = now.dataset.title;
-  };
-  // Called with each answer and on each way: shows the section of the address as soon as it is drawn.
-  const show = () => {
-    if (!answeredAny()) return;
-    const shown = section() && isDrawn() ? section() : 'opening';
-    document.body.dataset.section = shown;
-    if (shown === 'opening') return;
-    tell();
-    if (arriving) requestAnimationFrame(arrive);
-  };
-  const answer = () => { answeredAt = Date.now(); show(); unmark(); };
-  // The heading of the place gets the focus, unless it went elsewhere while the place was opened.
-  const arrive = () => {
-    if (!arriving || document.body.dataset.section !== section()) return;
-    const {top, from} = arriving, part = {budget: '#setup .card:has(#budget) h2', results: '#results h2'}[place().part];
-    const seen = one => one?.checkVisibility() ? one : null;
-    const target = seen(part && document.querySelector(part));
-    const head = target || [...document.querySelectorAll(`#${section()} :is(h2, .note)`)].find(seen);
-    arriving = null;
-    if (target && !top) target.scrollIntoView({block: 'start'});
-    else scrollTo(0, top);
-    const now = document.activeElement;
-    if (!head || ![document.body, from, document.querySelector('#opening p')].includes(now) && seen(now)) return;
-    head.tabIndex = -1;
-    head.focus({preventScroll: true});
-  };
-  const arriveAt = top => {
-    arriving = {top, from: document.activeElement};
-    show();
-    if (document.body.dataset.section === 'opening') {
-      scrollTo(0, 0);
-      document.querySelector('#opening p')?.focus({preventScroll: true});
-    }
-  };
-  history.scrollRestoration = 'manual';
-  let was = location.hash;
-  const moved = () => {
-    const before = was;
-    was = location.hash;
-    if (was === before) return;
-    if (!place()) {  // typed by hand: the tab stays where it is
-      if (placeOf(before)) settleAt(before);
-      return;
-    }
-    moves += 1;
-    scrolled[before] = scrollY;
-    arriveAt(linked ? 0 : scrolled[was] || 0);
-    linked = false;
-    follow();
-  };
-  const settleAt = hash => { history.replaceState(null, '', hash); was = location.hash; };
-  addEventListener('popstate', moved);  // comes at once, but not in every browser for every way
-  addEventListener('hashchange', moved);
-  document.addEventListener('click', event => {
-    const link = event.target.closest('a[href^="#/"]'), press = event.target.closest('#train, #again');
-    if (press) {
-      leaving[press.id] = moves;
-      if (press.id === 'train') press.setAttribute('aria-busy', 'true');  // until `pressed`
-    }
-    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;  // those open another tab
-    linked = true;
-    if (link.hash === location.hash) { arriveAt(0); linked = false; }
-  }, true);
-  // Where an answer leads: there, unless the tab went elsewhere after the press. Returns `shown` and `led`.
-  const lead = (kind, to) => {
-    if (to === NO_VIEW || leaving[kind] !== moves) return [viewNow(), NO_VIEW];
-    linked = true;
-    if (addressOf(to) === location.hash) { arriveAt(0); linked = false; }
-    else location.hash = addressOf(to);
-    return [to, NO_VIEW];
-  };
-  // `shown` was changed: a tab without an address gets that of what the server chose.
-  const settle = view => {
-    if (!place() && view !== NO_VIEW) settleAt(addressOf(view));
-    show();
-    return viewNow();
-  };
-
-  const pressed = id => document.getElementById(id)?.removeAttribute('aria-busy');
-
-  // Problems of fields, [[id, text], …] as JSON: shown at each of them until it is changed. The first gets the focus.
-  let marks = [];
-  const contents = {drop: () => document.querySelectorAll('#photos .tiles li').length, own: field => field.checked,
-    models: () => document.querySelector('#models .chosen')?.textContent,
-    budget: field => field.value + Boolean(document.querySelector('#plan .refused'))};
-  const contentOf = ({id, field}) => String((contents[id] || (one => one?.value))(field));
-  const unmark = (all = false) => {
-    marks = marks.filter(one => {
-      if (!all && one.content === contentOf(one)) return true;
-      one.words.remove();
-      one.field.removeAttribute('aria-invalid');
-      one.field.removeAttribute('aria-describedby');
-      return false;
-    });
-  };
-  document.addEventListener('input', () => unmark());
-  document.addEventListener('change', () => unmark());
-  const mark = all => {
-    unmark(true);
-    for (const [id, text] of JSON.parse(all)) {
-      const box = document.getElementById(id);
-      const field = box?.querySelector('input:not([type=file], [type=range]), textarea') || box?.querySelector('button');
-      if (!field) continue;
-      const words = make('p', 'problem', {id: `problem-${id}`, textContent: text}), one = {id, field, words};
-      id === 'drop' ? box.after(words) : box.append(words);
-      if (field.tagName !== 'BUTTON') field.setAttribute('aria-invalid', 'true');
-      field.setAttribute('aria-describedby', words.id);
-      marks.push({...one, content: contentOf(one)});
-    }
-    const first = marks[0];
-    if (!first) return;
-    const fold = first.field.closest('#advanced');
-    if (fold && !first.field.checkVisibility()) fold.querySelector('button').click();
-    first.words.parentElement.scrollIntoView({block: 'center'});
-    first.field.focus({preventScroll: true});
-  };
-
-  return {presses, keep, mark, pressed, nav, models, zoom, pictures, title, compare, photos, request, answer, settle, lead, patience};
+  return {make, presses, keep, nav, models, zoom, pictures, title, compare, photos};
 })();

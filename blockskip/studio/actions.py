@@ -214,13 +214,17 @@ def _settings_to_train(
 
 def stop(run: str) -> str:
     """Stop a training. It keeps what was learnt and can be resumed."""
-    find_run(run).send_command("stop")
+    asked = find_run(run)
+    asked.send_command("stop")
+    run_state.ask(asked, "stop")
     return run
 
 
 def pause(run: str) -> str:
     """Pause a training and free the graphics memory. Others that wait are held."""
-    run_queue.pause(find_run(run))
+    asked = find_run(run)
+    run_queue.pause(asked)
+    run_state.ask(asked, "pause")
     return run
 
 

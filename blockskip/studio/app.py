@@ -39,6 +39,7 @@ USUAL_PORT = 7860
 LOCK = "studio.lock"  # in the data folder, held by its studio
 OPENING_S = 60.0  # seconds to wait for a studio that is being opened
 MAX_UPLOAD = "60mb"
+SCRIPTS = ("studio.js", "places.js", "notices.js")
 ENVIRONMENT = {  # before `import gradio`: no version check, no history in the browser
     "HF_HUB_OFFLINE": "1",
     "GRADIO_RUN_HISTORY": "False",
@@ -204,10 +205,11 @@ def _launch_page(port: int, data: Path, secrets: access.Access) -> gr.Blocks:
         footer_links=[],
         strict_cors=True,
         theme=theme.theme(),
-        css=f':root {{ --drop-words: "{strings.PHOTOS_DROP}"; '
-        f'--train-waits: "{strings.TRAIN_WAITS}"; }}',
+        css=f':root {{ --drop-words: "{strings.PHOTOS_DROP}"; }}',
         css_paths=[ASSETS / "studio.css"],
-        head=f"<script>{(ASSETS / 'studio.js').read_text(encoding='utf-8')}</script>",
+        head="".join(
+            f"<script>{(ASSETS / name).read_text(encoding='utf-8')}</script>" for name in SCRIPTS
+        ),
         favicon_path=ASSETS / "icon.png",
         app_kwargs={
             "middleware": guard.middleware(secrets, lambda: files.free_bytes(data)),

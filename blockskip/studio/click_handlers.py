@@ -17,6 +17,7 @@ from blockskip.studio import (
     held_out,
     model_catalog,
     pet_search,
+    places,
     queue_screen,
     removed_photos,
     result_actions,
@@ -45,8 +46,8 @@ def resume_as_planned(run: str) -> str:
 def handle_click(view: str, payload: object) -> Navigation:
     """Handle a click. Return where it leads.
 
-    Clicks that only change the view are handled by the page itself (`navigate` in
-    assets/studio.js): an answer that comes late would lead back to an older view.
+    Ways to other places are links, which the page follows itself (assets/places.js): an answer that
+    comes late would lead back.
 
     payload: `do` and the other data of the clicked button. An unknown `do` is ignored. Raises the
     handler's UserError, and BadInput for data that no button sends.
@@ -120,6 +121,12 @@ def _train_again(view: str, click: Click) -> Navigation:
     return Navigation("", refills_form=True)
 
 
+def _delete(view: str, click: Click) -> Navigation:
+    """Delete a training; its own page leads to the list then."""
+    result_actions.delete(click.run)
+    return Navigation(places.LIST_VIEW) if view == click.run else STAY
+
+
 def _hold_out(view: str, click: Click) -> None:
     held_out.change(actions.current_answers(), click.file, bool(click.value))
 
@@ -131,7 +138,7 @@ CLICK_HANDLERS: dict[str, Callable[[str, Click], Navigation]] = {
     "open": lambda view, click: STAY,
     "again": _train_again,
     "rename": _staying(lambda view, click: result_actions.rename(click.run, click.value)),
-    "delete": _staying(lambda view, click: result_actions.delete(click.run)),
+    "delete": _delete,
     "remove": _staying(lambda view, click: removed_photos.remove(click.file)),
     "clear": _clear,
     "undo": _undo,

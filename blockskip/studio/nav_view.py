@@ -34,6 +34,7 @@ def navigation(
         links += action_link(places.SETUP, "new", strings.NEW)
     title = strings.LIST if current == "list" else strings.NEW
     return (
-        f'<div class="nav" data-cancel="{strings.NO}" data-title="{title} · {strings.APP}"><ol aria-label="{strings.NAV_LABEL}">{"".join(items)}</ol>'
+        f'<div class="nav" data-cancel="{strings.NO}" data-waits="{strings.TRAIN_WAITS}" '
+        f'data-title="{title} · {strings.APP}"><ol aria-label="{strings.NAV_LABEL}">{"".join(items)}</ol>'
         f'<p class="presses">{links}</p></div>'
     )

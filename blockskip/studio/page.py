@@ -4,7 +4,7 @@ There is no gr.State and no unload event, because they would keep one connection
 a tab shows comes from disk through `screen.page_updates`, once a second and after every click.
 
 On a busy machine answers come late and out of order. A tab therefore numbers its requests for
-updates and waits for one answer before it sends the next (`request` in assets/studio.js). What it shows is
+updates and waits for one answer before it sends the next (`request` in assets/places.js). What it shows is
 said by its address (places.py). The address is changed by its own clicks, and by the server only
 where the click asked for that (`led`).
 """
@@ -49,9 +49,7 @@ QUEUED = PRIVATE | {"concurrency_limit": None}
 QUEUED_MINIMAL = QUEUED | {"show_progress": "minimal"}
 TABS = 64  # of which it is remembered what they saved
 _saved: dict[str, dict] = {}  # by tab, the one heard last at the end
-CLICKABLE_PARTS = (
-    "nav list photos describe models marks plan own_words busy hero compare pictures".split()
-)
+CLICKABLE_PARTS = "nav list photos describe models marks plan own_words busy messages hero compare pictures".split()
 
 
 class StudioBlocks(gr.Blocks):
@@ -116,7 +114,7 @@ def build() -> gr.Blocks:
 def _lead(ui: panels.Widgets, pressed: Any, kind: str) -> None:
     """Let the tab go where the answer to a press leads, unless it has gone elsewhere meanwhile.
 
-    kind: of the press, as assets/studio.js names it.
+    kind: of the press, as assets/places.js names it.
     """
     names = [ui["shown"], ui["led"]]
     pressed.success(None, ui["led"], names, js=f"to => blockskip.lead('{kind}', to)", **PRIVATE)

@@ -13,7 +13,7 @@ import gradio as gr
 
 from blockskip.core.settings import PREVIEW_SPEEDS, ExecutionPlan
 from blockskip.data import caption_files, photos
-from blockskip.studio import places, plans, strings
+from blockskip.studio import news, places, plans, strings
 
 Widgets = dict[str, Any]  # components: each kind has its own events
 FILE_TYPES = [*photos.SUFFIXES, *caption_files.SUFFIXES, *caption_files.METADATA_SUFFIXES]
@@ -43,6 +43,7 @@ def hidden() -> Widgets:
         "answered": gr.Textbox(visible="hidden", label="answered", elem_id="answered"),
         "model": gr.Textbox(visible="hidden", label="model", elem_id="model"),
         "sent": gr.Textbox(visible="hidden", label="answers sent"),
+        "news": html(elem_id="news", js="news"),
         "spoken": html(elem_id="spoken", js="element.setAttribute('role', 'status')"),
     }
 
@@ -189,13 +190,14 @@ def run_view() -> Widgets:
     with gr.Column(elem_id="run"):
         with gr.Column(elem_classes="card"):
             ui: Widgets = {"status": html(js="title", elem_id="status")}
-            ui["messages"] = html(elem_id="messages", visible=False)
+            ui["messages"] = html(js="presses", elem_id="messages", visible=False)
             with gr.Row(elem_id="controls"):
                 ui["pause"] = _button("pause", strings.PAUSE)
                 ui["resume"] = _button("resume", strings.RESUME, "primary")
                 ui["as_planned"] = _button("as_planned", strings.AS_PLANNED)
                 ui["stop"] = _button("stop", strings.STOP)
                 ui["look"] = _button("look", strings.LOOK)
+            html(news.switch(), elem_id="tell", js="tellSwitch")
             ui["notes"] = html(elem_id="notes", visible=False)
         ui |= _results()
         with gr.Column(elem_classes="card"):

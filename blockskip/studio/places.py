@@ -1,7 +1,7 @@
 """Addresses of the page's places: what stands after “#” in the browser's address bar.
 
 It is never sent to the server, so that an address kept as a bookmark holds no key (access.py). The
-page reads and writes the same addresses in assets/studio.js.
+page reads and writes the same addresses in assets/places.js.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from blockskip.studio import (
     draft,
     list_view,
     nav_view,
+    news,
     places,
     queue_screen,
     run_screen,
@@ -28,7 +29,7 @@ from blockskip.studio import (
     setup_screen,
 )
 
-PARTS = ("nav", "list", *setup_screen.PARTS, *run_screen.PARTS)
+PARTS = ("nav", "news", "list", *setup_screen.PARTS, *run_screen.PARTS)
 LIST_VIEW = places.LIST_VIEW
 MAX_LISTED = 60
 CACHE_S = 0.5  # ticks of several tabs within this time share the same parts
@@ -94,6 +95,7 @@ def _parts(view: str) -> dict[str, dict]:
         run, step = run_screen.parts(view)
         parts |= run
     links = _step_links(view if is_run else "", step)
+    parts["news"] = {"value": news.news(listed[:MAX_LISTED])}
     parts["nav"] = {"value": nav_view.navigation(step, len(listed), bool(view), links)}
     return parts
 

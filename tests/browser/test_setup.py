@@ -190,7 +190,7 @@ def test_problems_are_shown_at_their_fields(open_tab, server, tmp_path):
     assert strings.NO_NAME in page.locator(f"#{described}").inner_text()
     assert "drop" in focused(page)
     box = page.locator("#drop").bounding_box()
-    assert 0 <= box["y"] and box["y"] + box["height"] <= 900
+    assert box["y"] >= 0 and box["y"] + box["height"] <= 900
     drop(page, fake_feed.make_photos(tmp_path / "pet"))
     wait_for_tiles(page, 5)
     page.locator("#drop + .problem").wait_for(state="detached")

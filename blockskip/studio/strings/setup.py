@@ -275,6 +275,7 @@ SPEED_INFO = "Faster ones skip most of the model where little changes. Training 
 TRAIN = "Train"
 TRAIN_WAITS = "Starting …"
 TRAIN_STEPS = "Train {steps} steps"
+TRAIN_TIME = "{train} · about {time}"
 TRAIN_QUEUE = "Put in line: train {steps} steps"
 TRAIN_BUSY_ABOUT = "“{name}” is being trained. This one begins by itself when it is its turn."
 TRAIN_BUSY_OPEN = "Watch it"
