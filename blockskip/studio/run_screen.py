@@ -91,20 +91,14 @@ def _parts_of(run: Run) -> tuple[dict[str, dict], str]:
     name, photo_files = run_preferences.pet_name(run), _photo_files(run)
     waiting, working = run_state.pending_command(run), state.status == "running"
     messages, notes = run_view.messages(state) + queue_screen.place(run), run_view.notes(state)
-    if state.status in RESUMABLE:
-        messages += list_view.delete_button(run.name, name, run_state.size_bytes(run))
+    expected_s = _expected_s(state, settings)
     if "eased" in info and state.status != "done":
         messages += run_view.eased(run.settings(original=True), settings)
+    if state.status in RESUMABLE:
+        messages += list_view.delete_button(run.name, name, run_state.size_bytes(run))
     parts: dict[str, dict] = {
         "status": {
-            "value": run_view.status(
-                state,
-                settings,
-                name,
-                info.get("started", ""),
-                len(photo_files),
-                _expected_s(state, settings),
-            )
+            "value": run_view.status(state, settings, name, info, len(photo_files), expected_s)
         },
         "spoken": {"value": run_view.screen_reader_text(state, name)},
         "pause": {"visible": working, **_pressed("pause", strings.PAUSE, waiting)},

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from blockskip.core import stages
 from blockskip.core.events import Failed, Image, Stopped
@@ -20,12 +21,12 @@ def status(
     state: RunState,
     settings: Settings,
     name: str,
-    started: str,
+    info: Mapping[str, Any],
     num_photos: int,
     expected_s: float | None = None,
 ) -> str:
     """Return a run's name, state, facts and progress. data-title becomes the tab's title,
-    data-run says which run is drawn. expected_s: how long it will take, None if unknown."""
+    data-run says which run is drawn. info: as in run.toml. expected_s: how long it will take, None if unknown."""
     share = percent(state)
     facts = strings.FACTS.format(
         kind=settings.class_name,
@@ -33,7 +34,7 @@ def status(
         steps=settings.steps,
         model=model_row(settings.model).title,
         budget=settings.budget_gib,
-        started=clock(started),
+        started=clock(info.get("started", "")),
     )
     now, left = _activity(state, expected_s)
     working = " working" if state.status == "running" else ""

@@ -5,6 +5,7 @@ from helpers import fake_feed
 from helpers.browser_steps import wait_for, wait_for_text, wait_for_ticks
 
 from blockskip.core import events
+from blockskip.runs import run_queue
 from blockskip.runs.run import list_runs
 from blockskip.studio import places, strings
 
@@ -121,3 +122,13 @@ def test_a_paused_training_is_deleted_on_its_own_page(open_tab, run):
     wait_for_text(page, "#list", strings.LIST_EMPTY)
     wait_for(page, "address => location.hash === address", places.LIST)
     assert not list_runs()
+
+
+def test_a_waiting_training_is_taken_out_on_its_own_page(open_tab, run, tmp_path):
+    waiting = fake_feed.make_run(fake_feed.make_photos(tmp_path / "other"), name="luna", pet="Luna")
+    run_queue.add(waiting)
+    page = open_tab(place=places.training("luna"))
+    page.locator("#messages [data-do=queue_remove]").click()
+    page.locator("#messages [data-do=queue_remove]").wait_for(state="detached")
+    page.locator("#resume").wait_for(state="visible")
+    assert not run_queue.read().names

@@ -66,6 +66,8 @@ QUEUE_TITLE = "In line"
 QUEUE_ABOUT = (
     "They are trained in this order, one on each graphics card, also while this page is closed."
 )
+QUEUE_FACTS = "{steps} steps"
+QUEUE_FACTS_TIME = "{steps} steps · about {time}"
 QUEUE_UP = "Earlier"
 QUEUE_DOWN = "Later"
 QUEUE_REMOVE = "Take out"
