@@ -71,7 +71,7 @@ def _row(summary: RunSummary) -> str:
             value=summary.pet,
         )
     if summary.state != "running":
-        buttons += _delete(summary.run, summary.pet, summary.bytes)
+        buttons += delete_button(summary.run, summary.pet, summary.bytes)
     problem = f'<p class="hint warn">{e(summary.problem)}</p>' if summary.problem else ""
     return (
         f'<li>{image}<div><h3>{e(summary.pet)}</h3><p class="hint">{e(facts)}</p>{problem}'
@@ -79,15 +79,10 @@ def _row(summary: RunSummary) -> str:
     )
 
 
-def _delete(run: str, pet: str, num_bytes: int, words: str = strings.LIST_DELETE) -> str:
+def delete_button(run: str, pet: str, num_bytes: int, words: str = strings.LIST_DELETE) -> str:
+    """Return a button that deletes a training once that is confirmed."""
     ask = strings.LIST_DELETE_ASK.format(name=pet, size=size(num_bytes))
     return action_button("delete", words, "danger", run=run, confirm=ask)
-
-
-def delete_button(run: str, pet: str, num_bytes: int) -> str:
-    """Return the button that deletes a training from its own page."""
-    button = _delete(run, pet, num_bytes, strings.RUN_DELETE)
-    return f'<p class="presses">{button}</p>'
 
 
 def newest_picture(run: str, previews: Sequence[str], photos: Sequence[str]) -> str:

@@ -49,7 +49,10 @@ QUEUED = PRIVATE | {"concurrency_limit": None}
 QUEUED_MINIMAL = QUEUED | {"show_progress": "minimal"}
 TABS = 64  # of which it is remembered what they saved
 _saved: dict[str, dict] = {}  # by tab, the one heard last at the end
-CLICKABLE_PARTS = "nav list photos describe models marks plan own_words busy messages hero compare pictures".split()
+CLICKABLE_PARTS = (
+    *("nav", "list", "photos", "describe", "models", "marks", "plan", "own_words", "busy"),
+    *("messages", "delete", "hero", "compare", "pictures"),
+)
 
 
 class StudioBlocks(gr.Blocks):

@@ -197,6 +197,7 @@ def run_view() -> Widgets:
                 ui["as_planned"] = _button("as_planned", strings.AS_PLANNED)
                 ui["stop"] = _button("stop", strings.STOP)
                 ui["look"] = _button("look", strings.LOOK)
+                ui["delete"] = html(elem_id="delete", js="presses", min_width=0)
             html(news.switch(), elem_id="tell", js="tellSwitch")
             ui["notes"] = html(elem_id="notes", visible=False)
         ui |= _results()

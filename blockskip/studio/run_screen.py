@@ -47,6 +47,7 @@ PARTS = (
     "as_planned",
     "stop",
     "look",
+    "delete",
     "messages",
     "notes",
     "hero",
@@ -80,7 +81,7 @@ def parts(view: str) -> tuple[dict[str, dict], str]:
         with reading(run):
             return _parts_of(run)
     except UserError as error:
-        parts: dict[str, dict] = {name: {"value": ""} for name in ("hero", "spoken")}
+        parts: dict[str, dict] = {name: {"value": ""} for name in ("hero", "spoken", "delete")}
         parts["status"] = {"value": f'<div data-run="{e(view)}"></div>'}
         parts["messages"] = {"value": note(error.title, error.remedy, "error"), "visible": True}
         return parts | dict.fromkeys(_HIDEABLE, {"visible": False}), "train"
@@ -94,8 +95,6 @@ def _parts_of(run: Run) -> tuple[dict[str, dict], str]:
     expected_s = _expected_s(state, settings)
     if "eased" in info and state.status != "done":
         messages += run_view.eased(run.settings(original=True), settings)
-    if state.status in RESUMABLE:
-        messages += list_view.delete_button(run.name, name, run_state.size_bytes(run))
     parts: dict[str, dict] = {
         "status": {
             "value": run_view.status(state, settings, name, info, len(photo_files), expected_s)
@@ -106,6 +105,7 @@ def _parts_of(run: Run) -> tuple[dict[str, dict], str]:
         "look": {"visible": working, **_pressed("preview", strings.LOOK, waiting, state.step > 0)},
         "resume": {"visible": state.status in RESUMABLE},
         "as_planned": {"visible": "eased" in info and state.status in RESUMABLE},
+        "delete": {"value": _delete(run, state, name)},
         "messages": {"value": messages, "visible": bool(messages)},
         "notes": {"value": notes, "visible": bool(notes)},
         "previews": {"value": run_view.previews(state, settings, photo_files), "visible": True},
@@ -124,6 +124,13 @@ def _parts_of(run: Run) -> tuple[dict[str, dict], str]:
         return parts, "train"
     last, count = state.exported.step, len(photo_files)
     return parts | _result_parts(run, state, last, settings, name, count), "results"
+
+
+def _delete(run: Run, state: run_state.RunState, name: str) -> str:
+    """Return the button that deletes a training that neither works nor is done."""
+    if state.status not in RESUMABLE:
+        return ""
+    return list_view.delete_button(run.name, name, run_state.size_bytes(run), strings.RUN_DELETE)
 
 
 def _pressed(command: str, words: str, waiting: str, can_press: bool = True) -> dict:

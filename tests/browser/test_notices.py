@@ -117,7 +117,7 @@ def test_a_paused_training_is_deleted_on_its_own_page(open_tab, run):
     (run.folder / "worker.json").unlink()
     fake_feed.feed(run, 60, events.Stopped(reason="paused", step=60))
     page = open_tab(place=places.training(run.name))
-    page.locator("#messages [data-do=delete]").click()
+    page.locator("#delete button").click()
     page.locator("dialog.ask .danger").click()
     wait_for_text(page, "#list", strings.LIST_EMPTY)
     wait_for(page, "address => location.hash === address", places.LIST)
