@@ -146,7 +146,7 @@ window.blockskip = (() => {
     };
     element.addEventListener('input', show);
     element.addEventListener('change', show);
-    watch('value', () => blockskip.show());
+    watch('value', () => show());
     show();
   };
 
