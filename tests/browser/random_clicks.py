@@ -10,13 +10,15 @@ address. The command prints what was seen and ends with 1 if any tab showed anot
 from __future__ import annotations
 
 import argparse
-import multiprocessing
+import contextlib
 import os
 import random
 import shutil
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 MIN_MOVES_S = 90.0  # that a place may take to be opened
@@ -76,7 +78,7 @@ class Tabs:
         self.chance.choice(found).evaluate("one => one.click()")
 
     def _back(self, page) -> None:
-        if page.evaluate("history.length") > 3:
+        if page.evaluate("navigation.currentEntry.index") > 0:  # before it there was another page
             page.evaluate("history.back()")
 
     def _forward(self, page) -> None:
@@ -96,11 +98,6 @@ class Tabs:
         page.wait_for_timeout(self.chance.choice((50, 400, 1500)))
 
 
-def _compute() -> None:
-    while True:
-        sum(range(10**6))
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--tabs", type=int, default=8)
@@ -108,18 +105,25 @@ def main() -> int:
     parser.add_argument("--load", type=int, default=10, help="processes that compute meanwhile")
     parser.add_argument("--seed", type=int, default=1)
     args = parser.parse_args()
-    busy = [multiprocessing.Process(target=_compute, daemon=True) for _ in range(args.load)]
     with tempfile.TemporaryDirectory() as folder:
         os.environ["BLOCKSKIP_DATA"] = folder
-        try:
-            return _clicked(Path(folder), args, busy)
-        finally:
-            for process in busy:
-                if process.pid:
-                    process.kill()
+        return _clicked(Path(folder), args)
 
 
-def _clicked(data: Path, args: argparse.Namespace, busy: list) -> int:
+@contextlib.contextmanager
+def _busy(count: int) -> Iterator[None]:
+    """Context manager: so many processes that compute."""
+    words = [sys.executable, "-c", "while True: sum(range(10**6))"]
+    processes = [subprocess.Popen(words) for _ in range(count)]
+    try:
+        yield
+    finally:
+        for process in processes:
+            process.kill()
+            process.wait()
+
+
+def _clicked(data: Path, args: argparse.Namespace) -> int:
     from helpers import fake_feed
     from helpers.studio_server import serve
     from playwright.sync_api import sync_playwright
@@ -140,16 +144,15 @@ def _clicked(data: Path, args: argparse.Namespace, busy: list) -> int:
             pages[-1].goto(server.address)
             pages[-1].wait_for_function(SHOWN, timeout=1000 * MIN_MOVES_S)
         tabs, step, clicks = Tabs(pages, args.seed), 20, 0
-        for process in busy:
-            process.start()
         until = time.monotonic() + 60 * args.minutes
-        while time.monotonic() < until:
-            tabs.click()
-            step, clicks = step + 1, clicks + 1
-            fake_feed.learn(runs[0], step, step, 1.8e9 + step)
+        with _busy(args.load):
+            while time.monotonic() < until:
+                tabs.click()
+                step, clicks = step + 1, clicks + 1
+                fake_feed.learn(runs[0], step, step, 1.8e9 + step)
+        print(f"{clicks} clicks, {tabs.moves} moves, slowest {tabs.slowest_s:.1f} s")
+        print("\n".join(tabs.wrong) or "no tab showed another place than its address", flush=True)
         browser.close()
-    print(f"{clicks} clicks, {tabs.moves} moves, slowest {tabs.slowest_s:.1f} s")
-    print("\n".join(tabs.wrong) or "no tab showed another place than its address")
     return int(bool(tabs.wrong))
 
 
