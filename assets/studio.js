@@ -1,5 +1,5 @@
 // The page's own behaviour: clicks, dialogs, the line between before and after. All text comes from the
-// server (blockskip/studio/strings). Each function below gets one drawn part of the page.
+// server (blockskip/studio/strings). Each function below gets one drawn part of the page. places.js and notices.js add more.
 window.blockskip = (() => {
   const make = (tag, className, properties = {}) => Object.assign(document.createElement(tag), {className, ...properties});
   const home = () => document.querySelector('.gradio-container .contain') || document.body;  // where studio.css applies
@@ -37,7 +37,7 @@ window.blockskip = (() => {
   let last = '';
   const presses = ({element, trigger}) => element.addEventListener('click', event => {
     const pressed = event.target.closest('[data-do], [data-budget]');
-    if (!pressed || !element.contains(pressed)) return;
+    if (!pressed || !element.contains(pressed) || pressed.href) return;  // links are followed by the browser
     const said = {do: 'budget', ...pressed.dataset};
     const same = JSON.stringify(said);
     if (event.detail > 1 && same === last) return;  // the second of a double click
@@ -59,15 +59,20 @@ window.blockskip = (() => {
       field.value = '';
       field.dispatchEvent(new Event('input', {bubbles: true}));
     }
-    pressedNow = said;
-    if (said.confirm) ask(pressed, said.confirm, undefined, () => trigger('click', said));
-    else if (said.ask) ask(pressed, said.ask, said.value, value => trigger('click', {...said, value}));
-    else trigger('click', said);
+    const send = all => {
+      if (['again', 'delete'].includes(all.do)) blockskip.leaves('part');
+      trigger('click', all);
+    };
+    if (said.confirm) ask(pressed, said.confirm, undefined, () => send(said));
+    else if (said.ask) ask(pressed, said.ask, said.value, value => send({...said, value}));
+    else send(said);
   });
 
-  // Returning to this tab loads answers given in another one.
+  // Returning to this tab loads answers given in another one. The view follows the address.
   const nav = part => {
     presses(part);
+    blockskip.follow = view => part.trigger('click', {do: {'': 'new', '*': 'list'}[view] ?? 'open'});
+    part.watch('value', () => blockskip.tell());
     document.addEventListener('visibilitychange', () => { if (!document.hidden) part.trigger('click', {do: 'here'}); });
   };
 
@@ -144,14 +149,7 @@ window.blockskip = (() => {
     }
   });
 
-  const title = ({element, watch}) => {
-    const tell = () => {
-      const status = element.querySelector('[data-title]');
-      if (status) document.title = status.dataset.title;
-    };
-    tell();
-    watch('value', tell);
-  };
+  const title = ({watch}) => watch('value', () => blockskip.show());
 
   // Before and after: one picture over the other, a line between them.
   const compare = part => {
@@ -327,51 +325,5 @@ window.blockskip = (() => {
     box.showModal();
   };
 
-  // Requests for updates, one at a time. On a busy machine answers come late: a request has a number, which its answer
-  // brings back as `answered`. Until then nothing new is asked. If no answer comes, everything is asked anew; an
-  // answer that comes later still is recognised by its number, and everything is asked once more.
-  const patience = {opening: 90000, answer: 15000, words: 8000};  // ms
-  const value = id => document.querySelector(`#${id} :is(textarea, input)`)?.value || '';
-  const section = () => ({'': 'setup', '*': 'list'}[value('shown')] || 'run');
-  let asked = 0, at = Date.now(), answeredAt = Date.now(), waits = false, missing = 0;
-  const pending = () => asked !== Number(value('answered'));
-  const late = () => Date.now() - at > (asked > 1 ? patience.answer : patience.opening);
-  const request = async urgent => {
-    if (pending() && !late()) {
-      if (!urgent || waits) return [value('shown'), '', ''];  // needs no answer: another one is on its way
-      waits = true;
-      while (pending() && !late()) await new Promise(done => setTimeout(done, 20));
-      waits = false;
-    }
-    const lost = pending();
-    if (lost && !Number(value('answered'))) location.reload();  // not even opened
-    asked += 1;
-    at = Date.now();
-    const gone = !document.getElementById(section());
-    missing = gone ? missing + 1 : 0;
-    if (missing > 3) location.reload();
-    return [value('shown'), lost || gone ? '' : value('tokens'), String(asked)];
-  };
-  // Called with each answer, and by navigate: shows the section of the tab's view.
-  const show = view => {
-    answeredAt = Date.now();
-    document.body.dataset.section = view === undefined ? section() : {'': 'setup', '*': 'list'}[view] || 'run';
-  };
-  setInterval(() => {
-    const words = document.querySelector('#behind p');
-    if (words) words.hidden = !(pending() && Date.now() - Math.max(answeredAt, at) > patience.words);
-  }, 1000);
-
-  // Clicks that only lead to another view are done here, at once; others keep the view.
-  let pressedNow = {};
-  const navigate = view => {
-    const {do: action, run} = pressedNow;
-    pressedNow = {};
-    const next = {open: run, list: '*', new: ''}[action];
-    if (next === undefined) return view;
-    show(next);
-    return next;
-  };
-
-  return {make, button, dialog, presses, keep, nav, models, zoom, pictures, title, compare, photos, request, show, navigate, patience};
+  return {make, button, dialog, presses, keep, nav, models, zoom, pictures, title, compare, photos};
 })();

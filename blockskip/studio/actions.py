@@ -43,6 +43,7 @@ from blockskip.studio import (
     new_run,
     pet_search,
     plans,
+    removed_photos,
     run_preferences,
     run_state,
     run_view,
@@ -192,6 +193,7 @@ def train(
         run_queue.begin(run, run_state.start)
         if not uploads:
             draft.clear()
+            removed_photos.forget()
         return run.name
 
 
@@ -214,13 +216,17 @@ def _settings_to_train(
 
 def stop(run: str) -> str:
     """Stop a training. It keeps what was learnt and can be resumed."""
-    find_run(run).send_command("stop")
+    asked = find_run(run)
+    asked.send_command("stop")
+    run_state.ask(asked, "stop")
     return run
 
 
 def pause(run: str) -> str:
     """Pause a training and free the graphics memory. Others that wait are held."""
-    run_queue.pause(find_run(run))
+    asked = find_run(run)
+    run_queue.pause(asked)
+    run_state.ask(asked, "pause")
     return run
 
 

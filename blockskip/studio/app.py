@@ -39,7 +39,7 @@ USUAL_PORT = 7860
 LOCK = "studio.lock"  # in the data folder, held by its studio
 OPENING_S = 60.0  # seconds to wait for a studio that is being opened
 MAX_UPLOAD = "60mb"
-SCRIPTS = ("studio.js", "photos.js")
+SCRIPTS = ("studio.js", "photos.js", "places.js", "notices.js")
 ENVIRONMENT = {  # before `import gradio`: no version check, no history in the browser
     "HF_HUB_OFFLINE": "1",
     "GRADIO_RUN_HISTORY": "False",

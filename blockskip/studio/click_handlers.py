@@ -19,7 +19,9 @@ from blockskip.studio import (
     held_out,
     model_catalog,
     pet_search,
+    places,
     queue_screen,
+    removed_photos,
     result_actions,
     set_aside,
     strings,
@@ -48,8 +50,8 @@ def resume_as_planned(run: str) -> str:
 def handle_click(view: str, payload: object) -> Navigation:
     """Handle a click. Return where it leads.
 
-    Clicks that only change the view are handled by the page itself (`navigate` in
-    assets/studio.js): an answer that comes late would lead back to an older view.
+    Ways to other places are links, which the page follows itself (assets/places.js): an answer that
+    comes late would lead back.
 
     payload: `do` and the other data of the clicked button. An unknown `do` is ignored. Raises the
     handler's UserError, and BadInput for data that no button sends.
@@ -96,7 +98,12 @@ def _caption(view: str, click: Click) -> None:
 
 def _clear(view: str, click: Click) -> Navigation:
     describe.stop()
-    draft.clear()
+    removed_photos.clear()
+    return REFILL
+
+
+def _undo(view: str, click: Click) -> Navigation:
+    removed_photos.undo()
     return REFILL
 
 
@@ -139,6 +146,12 @@ def _train_again(view: str, click: Click) -> Navigation:
     return Navigation("", refills_form=True)
 
 
+def _delete(view: str, click: Click) -> Navigation:
+    """Delete a training; its own page leads to the list then."""
+    result_actions.delete(click.run)
+    return Navigation(places.LIST_VIEW) if view == click.run else STAY
+
+
 def _hold_out(view: str, click: Click) -> None:
     held_out.change(actions.current_answers(), click.file, bool(click.value))
 
@@ -150,13 +163,15 @@ CLICK_HANDLERS: dict[str, Callable[[str, Click], Navigation]] = {
     "open": lambda view, click: STAY,
     "again": _train_again,
     "rename": _staying(lambda view, click: result_actions.rename(click.run, click.value)),
-    "delete": _staying(lambda view, click: result_actions.delete(click.run)),
-    "remove": _staying(lambda view, click: draft.remove(*(click.files or (click.file,)))),
+    "delete": _delete,
+    "remove": _staying(lambda view, click: removed_photos.remove(*(click.files or (click.file,)))),
     "keep_best": _staying(lambda view, click: set_aside.keep_best(pet_search.found(_kind()))),
     "set_aside": _staying(lambda view, click: set_aside.set_aside(click.files)),
     "bring_back": _staying(lambda view, click: set_aside.bring_back(click.file)),
     "caption": _staying(_caption),
     "clear": _clear,
+    "undo": _undo,
+    "undo_forget": _staying(lambda view, click: removed_photos.forget()),
     "photo": _staying(_photo),
     "mark_all": _staying(_mark_all),
     "unmark_all": _staying(lambda view, click: draft_frames.unmark_all()),

@@ -289,10 +289,8 @@ def clear() -> Draft:
 
 
 def _prepare(path: Path, captions: dict[Path, str], demo: bool) -> PreparedPhoto | tuple[str, str]:
-    """Make a clean copy of a photo. Return its facts, or (name, reason) if it is unusable.
-
-    Photos up to 512 px are copied losslessly. Raises UserError if the disk is full.
-    """
+    """Make a clean copy of a photo, losslessly up to 512 px. Return its facts, or (name, reason) if
+    it is unusable. Raises UserError if the disk is full."""
     try:
         photo = photos.read_photo(path, "")
     except photos.UnusablePhoto as error:

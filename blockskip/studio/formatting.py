@@ -48,6 +48,13 @@ def action_button(action: str, label: str, style: str = "", **data: str | int | 
     )
 
 
+def action_link(address: str, action: str, label: str, style: str = "", **data: str) -> str:
+    """Return a link to a place of the page (places.py) that looks like a button; see
+    `action_button`."""
+    extra = "".join(f' data-{key}="{e(value)}"' for key, value in data.items())
+    return f'<a class="press {style}" href="{e(address)}" data-do="{action}"{extra}>{e(label)}</a>'
+
+
 def count_photos(count: int) -> str:
     return strings.PHOTOS_COUNT_ONE if count == 1 else strings.PHOTOS_COUNT.format(count=count)
 

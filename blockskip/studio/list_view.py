@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from blockskip.runs.problem import UNREADABLE
-from blockskip.studio import pictures, strings
-from blockskip.studio.formatting import action_button, clock, e, size
+from blockskip.studio import pictures, places, strings
+from blockskip.studio.formatting import action_button, action_link, clock, e, size
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def _row(summary: RunSummary) -> str:
         if summary.picture
         else '<span class="blank"></span>'
     )
-    buttons = action_button("open", strings.LIST_OPEN, "primary", run=summary.run)
+    address = places.training(summary.run)
+    buttons = action_link(address, "open", strings.LIST_OPEN, "primary", run=summary.run)
     if summary.state != UNREADABLE:
         buttons += action_button("again", strings.LIST_AGAIN, run=summary.run)
     if summary.state not in ("running", UNREADABLE):
@@ -70,15 +71,18 @@ def _row(summary: RunSummary) -> str:
             value=summary.pet,
         )
     if summary.state != "running":
-        ask = strings.LIST_DELETE_ASK.format(name=summary.pet, size=size(summary.bytes))
-        buttons += action_button(
-            "delete", strings.LIST_DELETE, "danger", run=summary.run, confirm=ask
-        )
+        buttons += delete_button(summary.run, summary.pet, summary.bytes)
     problem = f'<p class="hint warn">{e(summary.problem)}</p>' if summary.problem else ""
     return (
         f'<li>{image}<div><h3>{e(summary.pet)}</h3><p class="hint">{e(facts)}</p>{problem}'
         f'<p class="presses">{buttons}</p></div></li>'
     )
+
+
+def delete_button(run: str, pet: str, num_bytes: int, words: str = strings.LIST_DELETE) -> str:
+    """Return a button that deletes a training once that is confirmed."""
+    ask = strings.LIST_DELETE_ASK.format(name=pet, size=size(num_bytes))
+    return action_button("delete", words, "danger", run=run, confirm=ask)
 
 
 def newest_picture(run: str, previews: Sequence[str], photos: Sequence[str]) -> str:

@@ -12,7 +12,7 @@ from blockskip.data import photos
 from blockskip.data.caption_files import Captions, is_caption_file
 from blockskip.runs import pet_frames
 from blockskip.runs.run import Run, create_run
-from blockskip.studio import draft, held_out, run_preferences
+from blockskip.studio import draft, held_out, removed_photos, run_preferences
 
 
 def from_draft(settings: Settings) -> Run:
@@ -28,7 +28,7 @@ def to_draft(old: Run) -> None:
     settings, folders = old.settings(), [old.photos_dir]
     if old.held_out_dir.is_dir():
         folders.append(old.held_out_dir)
-    draft.clear()
+    removed_photos.clear(replaced=True)
     now = draft.add(folders, demo=bool(run_preferences.load(old).get("drawn")))
     if len(folders) > 1:
         unseen = {path.name for path in old.held_out_dir.iterdir()}

@@ -4,8 +4,9 @@ There is no gr.State and no unload event, because they would keep one connection
 a tab shows comes from disk through `screen.page_updates`, once a second and after every click.
 
 On a busy machine answers come late and out of order. A tab therefore numbers its requests for
-updates and waits for one answer before it sends the next (`request` in assets/studio.js). Its view is
-changed by its own clicks, and by the server only where the click asked for that.
+updates and waits for one answer before it sends the next (`request` in assets/places.js). What it shows is
+said by its address (places.py). The address is changed by its own clicks, and by the server only
+where the click asked for that (`led`).
 """
 
 from __future__ import annotations
@@ -20,7 +21,17 @@ import gradio as gr
 
 from blockskip.core.errors import BadInput
 from blockskip.core.validation import shortened, validated
-from blockskip.studio import actions, click_handlers, draft, panels, result_actions, screen, strings
+from blockskip.studio import (
+    actions,
+    click_handlers,
+    draft,
+    field_problems,
+    panels,
+    places,
+    result_actions,
+    screen,
+    strings,
+)
 from blockskip.studio.actions import user_errors
 from blockskip.studio.inputs import Upload, checked_answers
 
@@ -38,7 +49,8 @@ QUEUED_MINIMAL = QUEUED | {"show_progress": "minimal"}
 TABS = 64  # of which it is remembered what they saved
 _saved: dict[str, dict] = {}  # by tab, the one heard last at the end
 CLICKABLE_PARTS = (
-    "nav list photos describe models marks plan own_words busy hero compare pictures".split()
+    *("nav", "list", "photos", "describe", "models", "marks", "plan", "own_words", "busy"),
+    *("messages", "delete", "hero", "compare", "pictures"),
 )
 
 
@@ -79,25 +91,35 @@ def build() -> gr.Blocks:
         page.load(open_page, outputs=[ui["shown"], *view_outputs, *filled], **asked)
         ticking = asked | {"js": "() => blockskip.request(false)"}
         gr.Timer(1).tick(tick, outputs=view_outputs, **ticking)
-        ui["answered"].change(None, js="() => blockskip.show()", **PRIVATE)
-        ui["shown"].change(**refreshed)
+        ui["answered"].change(None, js="() => blockskip.answer()", **PRIVATE)
+        shown = ui["shown"]
+        shown.change(None, shown, shown, js="view => blockskip.settle(view)", **PRIVATE)
+        shown.change(**refreshed)
+        ui["nav"].click(None, shown, shown, js="view => blockskip.settle(view)", **PRIVATE)
         for name in CLICKABLE_PARTS:
-            ui[name].click(
-                None, ui["shown"], ui["shown"], js="view => blockskip.navigate(view)", **PRIVATE
-            )
             # “multiple”: otherwise a click is lost while another in the same part is being handled
             pressed = ui[name].click(
                 user_errors(on_click),
                 [ui["shown"], ui["sent"]],
-                [ui["shown"], *filled],
+                [ui["led"], *filled],
                 trigger_mode="multiple",
                 **QUEUED,
             )
             pressed.then(**refreshed)
+            _lead(ui, pressed, "part")
         _serve_programs(ui, filled)  # first, because Gradio renames endpoints whose name is taken
         _wire_setup(ui, filled, refreshed)
         _wire_run(ui, refreshed)
     return page
+
+
+def _lead(ui: panels.Widgets, pressed: Any, kind: str) -> None:
+    """Let the tab go where the answer to a press leads, unless it has gone elsewhere meanwhile.
+
+    kind: of the press, as assets/places.js names it.
+    """
+    names = [ui["shown"], ui["led"]]
+    pressed.success(None, ui["led"], names, js=f"to => blockskip.lead('{kind}', to)", **PRIVATE)
 
 
 def _serve_programs(ui: panels.Widgets, filled: list) -> None:
@@ -122,12 +144,15 @@ def _wire_setup(ui: panels.Widgets, filled: list, refreshed: dict) -> None:
         change(
             user_errors(save_answers), filled, ui["sent"], trigger_mode="always_last", **QUEUED
         ).then(**refreshed)
-    ui["train"].click(
-        user_errors(actions.train),
+    pressed = ui["train"].click(
+        user_errors(press_train),
         [ui["files"], *filled[:-1], ui["anyway"]],
-        ui["shown"],
+        [ui["led"], ui["problems"]],
         **PRIVATE,
     )
+    pressed.success(None, ui["problems"], None, js="all => blockskip.mark(all)", **PRIVATE)
+    _lead(ui, pressed, "train")
+    pressed.then(None, js="() => blockskip.pressed('train')", **PRIVATE)
 
 
 def _wire_run(ui: panels.Widgets, refreshed: dict) -> None:
@@ -158,7 +183,8 @@ def _wire_run(ui: panels.Widgets, refreshed: dict) -> None:
         **refreshed
     )
     filled = [ui[name] for name in (*FORM_FIELDS, "sent")]
-    ui["again"].click(user_errors(train_again), shown, [shown, *filled], **QUEUED)
+    pressed = ui["again"].click(user_errors(train_again), shown, [ui["led"], *filled], **QUEUED)
+    _lead(ui, pressed, "again")
 
 
 @functools.wraps(actions.train)
@@ -168,10 +194,22 @@ def train(uploads: list[dict] | None, *answers: Any, **named: Any) -> str:
     return actions.train([file.path for file in given or ()], *answers, **named)
 
 
+def press_train(uploads: list[str] | None, *answers: Any) -> list[str]:
+    """Train. Return the run's name, or NO_VIEW and the problems of the fields as JSON."""
+    *given, anyway = answers
+    found = field_problems.find(dict(zip(FORM_FIELDS, given, strict=True)), anyway)
+    if found and not uploads:
+        return [places.NO_VIEW, json.dumps([[problem.field, problem.text] for problem in found])]
+    return [actions.train(uploads, *answers), "[]"]
+
+
 def open_page(view: str, tokens: str, number: str) -> list:
-    """Return all values for a new tab: the view, its parts and the saved answers."""
+    """Return all values for a new tab: the view, its parts and the saved answers.
+
+    view: of the tab's address, NO_VIEW without one.
+    """
     try:
-        shown = screen.initial_view()
+        shown = screen.initial_view() if view == places.NO_VIEW else view or ""
         return [shown, *screen.page_updates(shown, ""), number, *form_values()]
     except Exception:
         log.exception("the page could not be opened")
@@ -204,7 +242,8 @@ def _page_updates(view: str, tokens: str, number: str, fresh: bool) -> list:
 
 
 def on_click(view: str, sent: str, event: gr.EventData, request: gr.Request | None = None) -> list:
-    """Handle a click inside a drawn part. Return the tab's next view and changed form values."""
+    """Handle a click inside a drawn part. Return the view that it leads to, if to any, and changed
+    form values."""
     navigation = click_handlers.handle_click(view or "", event._data)
     next_view = gr.skip() if navigation.view is None else navigation.view
     if not navigation.refills_form:

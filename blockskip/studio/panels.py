@@ -12,7 +12,7 @@ from typing import Any, Literal
 import gradio as gr
 
 from blockskip.core.settings import PREVIEW_SPEEDS, ExecutionPlan
-from blockskip.studio import photo_set_view, plans, strings
+from blockskip.studio import news, photo_set_view, places, plans, strings
 
 Widgets = dict[str, Any]  # components: each kind has its own events
 BLOCKS = "".join(
@@ -30,15 +30,18 @@ ICON = (
 def hidden() -> Widgets:
     """Add a tab's own state: its view (run, "" = setup, "*" = the list) and what it has received.
 
-    Not gr.State, which keeps one connection per tab open; browsers allow only six. answered: number
+    The view follows the address (places.py). led: where an answer leads. Not gr.State, which keeps one connection per tab open; browsers allow only six. answered: number
     of the last request for updates that was answered.
     """
     return {
-        "shown": gr.Textbox(visible="hidden", label="run", elem_id="shown"),
+        "shown": gr.Textbox(places.NO_VIEW, visible="hidden", label="run", elem_id="shown"),
+        "led": gr.Textbox(places.NO_VIEW, visible="hidden", label="led", elem_id="led"),
+        "problems": gr.Textbox("[]", visible="hidden", label="problems"),
         "tokens": gr.Textbox(visible="hidden", label="tokens", elem_id="tokens"),
         "answered": gr.Textbox(visible="hidden", label="answered", elem_id="answered"),
         "model": gr.Textbox(visible="hidden", label="model", elem_id="model"),
         "sent": gr.Textbox(visible="hidden", label="answers sent"),
+        "news": html(elem_id="news", js="news"),
         "spoken": html(elem_id="spoken", js="element.setAttribute('role', 'status')"),
     }
 
@@ -53,6 +56,7 @@ def header() -> Widgets:
         )
         nav = html(elem_id="nav", js="nav", min_width=200)
     html(f'<p class="note warning" role="status" hidden>{strings.BEHIND}</p>', elem_id="behind")
+    html(f'<p class="hint center" tabindex="-1">{strings.OPENING_PLACE}</p>', elem_id="opening")
     return {"nav": nav, "list": html(elem_id="list", js="presses")}
 
 
@@ -179,13 +183,15 @@ def run_view() -> Widgets:
     with gr.Column(elem_id="run"):
         with gr.Column(elem_classes="card"):
             ui: Widgets = {"status": html(js="title", elem_id="status")}
-            ui["messages"] = html(elem_id="messages", visible=False)
+            ui["messages"] = html(js="presses", elem_id="messages", visible=False)
             with gr.Row(elem_id="controls"):
                 ui["pause"] = _button("pause", strings.PAUSE)
                 ui["resume"] = _button("resume", strings.RESUME, "primary")
                 ui["as_planned"] = _button("as_planned", strings.AS_PLANNED)
                 ui["stop"] = _button("stop", strings.STOP)
                 ui["look"] = _button("look", strings.LOOK)
+                ui["delete"] = html(elem_id="delete", js="presses", min_width=0)
+            html(news.switch(), elem_id="tell", js="tellSwitch")
             ui["notes"] = html(elem_id="notes", visible=False)
         ui |= _results()
         with gr.Column(elem_classes="card"):

@@ -5,10 +5,14 @@ from __future__ import annotations
 import threading
 import time
 
+from blockskip.core.errors import UserError
+from blockskip.core.units import duration
 from blockskip.runs import run_queue
+from blockskip.runs.expected_time import expected_time, finished_runs
 from blockskip.runs.folders import runs_dir
+from blockskip.runs.problem import reading
 from blockskip.runs.run import Run
-from blockskip.studio import queue_view, run_preferences, run_state
+from blockskip.studio import queue_view, run_preferences, run_state, strings
 
 _EVERY_S = 2.0  # only after a worker was killed: each calls the next one itself
 
@@ -17,8 +21,23 @@ def queue() -> str:
     """Return the waiting trainings and their buttons; a queue that cannot be read is shown as
     empty."""
     names = run_queue.waiting()
-    pets = [(name, run_preferences.pet_name(Run(runs_dir() / name))) for name in names]
-    return queue_view.queue(pets, bool(names) and run_queue.read().held)
+    runs = [Run(runs_dir() / name) for name in names]
+    rows = [(run.name, run_preferences.pet_name(run), _facts(run)) for run in runs]
+    return queue_view.queue(rows, bool(names) and run_queue.read().held)
+
+
+def _facts(run: Run) -> str:
+    """Return the steps of a training and how long it will take on this computer, if that is known."""
+    try:
+        with reading(run):
+            settings = run.settings()
+            expected = expected_time(settings, finished_runs())
+    except UserError:  # the list below says what is wrong with it
+        return ""
+    if expected is None or expected.basis == "common":
+        return strings.QUEUE_FACTS.format(steps=settings.steps)
+    time = duration(60 * expected.minutes)
+    return strings.QUEUE_FACTS_TIME.format(steps=settings.steps, time=time)
 
 
 def place(run: Run) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from blockskip.studio import strings
-from blockskip.studio.formatting import action_button, e
+from blockskip.studio import places, strings
+from blockskip.studio.formatting import action_button, action_link, e
 
 
 def place_note(run: str, ahead: int, behind: int, held: bool) -> str:
@@ -19,14 +19,15 @@ def place_note(run: str, ahead: int, behind: int, held: bool) -> str:
     return f'<div class="note info">{e(words)}<p class="presses">{presses}</p></div>'
 
 
-def queue(waiting: Sequence[tuple[str, str]], held: bool) -> str:
-    """Return the waiting trainings in order, "" without any. waiting: (run, pet) of each."""
+def queue(waiting: Sequence[tuple[str, str, str]], held: bool) -> str:
+    """Return the waiting trainings in order, "" without any. waiting: (run, pet, facts) of each."""
     if not waiting:
         return ""
     last = len(waiting) - 1
     rows = "".join(
-        f'<li><div><h3>{e(pet)}</h3><p class="presses">{_buttons(run, i, last - i)}</p></div></li>'
-        for i, (run, pet) in enumerate(waiting)
+        f'<li><div><h3>{e(pet)}</h3><p class="hint">{e(facts)}</p>'
+        f'<p class="presses">{_open(run)}{_buttons(run, i, last - i)}</p></div></li>'
+        for i, (run, pet, facts) in enumerate(waiting)
     )
     about = strings.QUEUE_HELD if held else strings.QUEUE_ABOUT
     press = (
@@ -39,6 +40,10 @@ def queue(waiting: Sequence[tuple[str, str]], held: bool) -> str:
         f'<p class="hint{" warn" if held else ""}">{about}</p>'
         f'<ol class="trainings line">{rows}</ol><p class="presses">{press}</p></section>'
     )
+
+
+def _open(run: str) -> str:
+    return action_link(places.training(run), "open", strings.LIST_OPEN, run=run)
 
 
 def _buttons(run: str, ahead: int, behind: int) -> str:

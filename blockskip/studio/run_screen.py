@@ -15,6 +15,7 @@ from blockskip.runs import (
     likeness,
     likeness_pictures,
 )
+from blockskip.runs.expected_time import expected_time, finished_runs
 from blockskip.runs.problem import reading
 from blockskip.runs.run import RESUMABLE, Run, list_runs
 from blockskip.studio import (
@@ -31,7 +32,7 @@ from blockskip.studio import (
     strings,
     tool_view,
 )
-from blockskip.studio.formatting import note
+from blockskip.studio.formatting import e, note
 
 PARTS = (
     "status",
@@ -41,6 +42,7 @@ PARTS = (
     "as_planned",
     "stop",
     "look",
+    "delete",
     "messages",
     "notes",
     "hero",
@@ -74,7 +76,8 @@ def parts(view: str) -> tuple[dict[str, dict], str]:
         with reading(run):
             return _parts_of(run)
     except UserError as error:
-        parts: dict[str, dict] = {name: {"value": ""} for name in ("status", "hero", "spoken")}
+        parts: dict[str, dict] = {name: {"value": ""} for name in ("hero", "spoken", "delete")}
+        parts["status"] = {"value": f'<div data-run="{e(view)}"></div>'}
         parts["messages"] = {"value": note(error.title, error.remedy, "error"), "visible": True}
         return parts | dict.fromkeys(_HIDEABLE, {"visible": False}), "train"
 
@@ -84,20 +87,20 @@ def _parts_of(run: Run) -> tuple[dict[str, dict], str]:
     name, photo_files = run_preferences.pet_name(run), _photo_files(run)
     waiting, working = run_state.pending_command(run), state.status == "running"
     messages, notes = run_view.messages(state) + queue_screen.place(run), run_view.notes(state)
+    expected_s = _expected_s(state, settings)
     if "eased" in info and state.status != "done":
         messages += run_view.eased(run.settings(original=True), settings)
     parts: dict[str, dict] = {
         "status": {
-            "value": run_view.status(
-                state, settings, name, info.get("started", ""), len(photo_files)
-            )
+            "value": run_view.status(state, settings, name, info, len(photo_files), expected_s)
         },
         "spoken": {"value": run_view.screen_reader_text(state, name)},
-        "pause": {"visible": working, "interactive": not waiting},
-        "stop": {"visible": working, "interactive": not waiting},
-        "look": {"visible": working, "interactive": not waiting and state.step > 0},
+        "pause": {"visible": working, **_pressed("pause", strings.PAUSE, waiting)},
+        "stop": {"visible": working, **_pressed("stop", strings.STOP, waiting)},
+        "look": {"visible": working, **_pressed("preview", strings.LOOK, waiting, state.step > 0)},
         "resume": {"visible": state.status in RESUMABLE},
         "as_planned": {"visible": "eased" in info and state.status in RESUMABLE},
+        "delete": {"value": _delete(run, state, name)},
         "messages": {"value": messages, "visible": bool(messages)},
         "notes": {"value": notes, "visible": bool(notes)},
         "previews": {"value": run_view.previews(state, settings, photo_files), "visible": True},
@@ -116,6 +119,27 @@ def _parts_of(run: Run) -> tuple[dict[str, dict], str]:
         return parts, "train"
     last, count = state.exported.step, len(photo_files)
     return parts | _result_parts(run, state, last, settings, name, count), "results"
+
+
+def _delete(run: Run, state: run_state.RunState, name: str) -> str:
+    """Return the button that deletes a training that neither works nor is done."""
+    if state.status not in RESUMABLE:
+        return ""
+    return list_view.delete_button(run.name, name, run_state.size_bytes(run), strings.RUN_DELETE)
+
+
+def _pressed(command: str, words: str, waiting: str, can_press: bool = True) -> dict:
+    """Return the update of a button, which says so as long as its command is waited for."""
+    label = strings.PRESSED[command] if waiting == command else words
+    return {"value": label, "interactive": can_press and not waiting}
+
+
+def _expected_s(state: run_state.RunState, settings: Settings) -> float | None:
+    """Return how long a run that has just begun will take, None if that is unknown."""
+    if state.status != "running" or state.step:
+        return None
+    expected = expected_time(settings, finished_runs())
+    return 60 * expected.minutes if expected else None
 
 
 def _result_parts(

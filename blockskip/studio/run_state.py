@@ -38,6 +38,7 @@ GAP_S = 15.0  # a longer silence counts as a pause, which charts leave out
 _lock = threading.Lock()
 _states: dict[str, RunState] = {}
 _sizes: dict[str, tuple[tuple, int]] = {}
+_asked: dict[str, str] = {}  # pause or stop, until the worker has ended
 _children: dict[str, subprocess.Popen] = {}  # by the run that they began with
 
 
@@ -136,6 +137,8 @@ def read(run: Run) -> RunState:
             fresh = []
         for event in fresh:
             state.add(event)
+        if not alive or any(isinstance(event, Stopped | Failed | Done) for event in fresh):
+            _asked.pop(str(run.folder), None)
         state.end = failed or state.end
         state.status = _status(state, alive)
         if state.status in RESUMABLE and run.name in run_queue.waiting():
@@ -197,15 +200,23 @@ def forget_deleted(listed: Sequence[Run]) -> None:
     """Forget runs whose folders are gone, of which months leave many. listed: those that are
     there."""
     there = {str(run.folder) for run in listed}
-    for known in (_states, _sizes, _children):
+    for known in (_states, _sizes, _asked, _children):
         for folder in [each for each in list(known) if each not in there]:
             if not Path(folder).exists():  # a new one is not listed yet
                 known.pop(folder, None)
 
 
+def ask(run: Run, command: str) -> None:
+    """Remember that the worker was asked to pause or stop: it takes the command before it ends."""
+    read(run)  # an earlier end must not count as the answer
+    with _lock:
+        _asked[str(run.folder)] = command
+
+
 def pending_command(run: Run) -> str:
-    """Return the command that the worker has not taken yet: pause, stop, preview or ""."""
-    return control.pending(run.control_path).get("command", "")
+    """Return the command that the worker has not carried out yet: pause, stop, preview or ""."""
+    command = control.pending(run.control_path).get("command", "")
+    return command or _asked.get(str(run.folder), "")
 
 
 def _head(run: Run) -> bytes:

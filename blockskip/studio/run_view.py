@@ -3,21 +3,29 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from blockskip.core import stages
 from blockskip.core.events import Failed, Image, Stopped
 from blockskip.core.presets import model_row
 from blockskip.core.settings import Settings
-from blockskip.core.units import duration
 from blockskip.memory.planning.oom_fallback import describe
 from blockskip.studio import pictures, run_state, sheet_view, strings
-from blockskip.studio.formatting import clock, count_photos, e, note
+from blockskip.studio.formatting import clock, count_photos, e, note, time_left
 from blockskip.studio.run_state import RunState, pending_command
 
 
-def status(state: RunState, settings: Settings, name: str, started: str, num_photos: int) -> str:
-    """Return a run's name, state, facts and progress. data-title becomes the tab's title."""
+def status(
+    state: RunState,
+    settings: Settings,
+    name: str,
+    info: Mapping[str, Any],
+    num_photos: int,
+    expected_s: float | None = None,
+) -> str:
+    """Return a run's name, state, facts and progress. data-title becomes the tab's title,
+    data-run says which run is drawn. info: as in run.toml. expected_s: how long it will take, None if unknown."""
     share = percent(state)
     facts = strings.FACTS.format(
         kind=settings.class_name,
@@ -25,14 +33,14 @@ def status(state: RunState, settings: Settings, name: str, started: str, num_pho
         steps=settings.steps,
         model=model_row(settings.model).title,
         budget=settings.budget_gib,
-        started=clock(started),
+        started=clock(info.get("started", "")),
     )
-    now, left = _activity(state)
+    now, left = _activity(state, expected_s)
     working = " working" if state.status == "running" else ""
     title = f"{share} % · {name}" if working else f"{strings.STATES[state.status]} · {name}"
     return (
-        f'<div class="status {state.status}" data-title="{e(title)}"><div class="head">'
-        f'<h2>{e(name)}</h2><span class="pill">{strings.STATES[state.status]}</span></div>'
+        f'<div class="status {state.status}" data-run="{e(state.run.name)}" '
+        f'data-title="{e(title)}"><div class="head"><h2 tabindex="-1">{e(name)}</h2><span class="pill">{strings.STATES[state.status]}</span></div>'
         f'<p class="facts">{e(facts)}</p>{_stages(state)}'
         f'<progress class="bar{working}" max="100" value="{share}" aria-label="{e(now)}">{share} %</progress>'
         f'<div class="doing"><span>{e(now)}</span><span>{e(left)}</span></div></div>'
@@ -58,21 +66,33 @@ def screen_reader_text(state: RunState, name: str) -> str:
     return e(f"{name}: {strings.STATES[state.status]}. {stage}")
 
 
-def _activity(state: RunState) -> tuple[str, str]:
+def _activity(state: RunState, expected_s: float | None) -> tuple[str, str]:
     """Return (current activity, time left) for the line under the progress bar."""
     step = strings.STEP_OF.format(n=state.step, total=state.steps) if state.steps else ""
     if state.status != "running":
         return step, ""
-    if wanted := pending_command(state.run):
-        return strings.PENDING.get(wanted, strings.STARTING) + " …", step
     now = strings.STAGES.get(state.stage, strings.STARTING)
+    if wanted := pending_command(state.run):
+        words = strings.PENDING if state.step else strings.PENDING | strings.PENDING_EARLY
+        return words.get(wanted, strings.STARTING).format(stage=now) + " …", step
     if state.stage == stages.TRAIN:
         now += f": {step}"
     elif state.stage_total > 1:
         now += f": {state.stage_done}/{state.stage_total}"
-    left = state.eta_s - (time.time() - state.last_time)
-    known = state.eta_s >= 0 and state.step > 2
-    return now, strings.LEFT.format(time=duration(left)) if known else ""
+    return now, _time_left(state, expected_s)
+
+
+def _time_left(state: RunState, expected_s: float | None) -> str:
+    """Return the time left by the pace of the steps, before those by what was expected of the run,
+    "" if it is unknown or already over."""
+    since = time.time() - state.last_time if state.last_time else 0.0
+    if state.eta_s >= 0 and state.step > 2:
+        left = max(0.0, state.eta_s - since)
+    elif expected_s is not None and not state.step:
+        left = expected_s - state.active_s - since
+    else:
+        return ""
+    return time_left(left) if left >= 0 else ""
 
 
 def percent(state: RunState) -> int:

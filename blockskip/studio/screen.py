@@ -21,14 +21,16 @@ from blockskip.studio import (
     draft,
     list_view,
     nav_view,
+    news,
+    places,
     queue_screen,
     run_screen,
     run_state,
     setup_screen,
 )
 
-PARTS = ("nav", "list", *setup_screen.PARTS, *run_screen.PARTS)
-LIST_VIEW = "*"
+PARTS = ("nav", "news", "list", *setup_screen.PARTS, *run_screen.PARTS)
+LIST_VIEW = places.LIST_VIEW
 MAX_LISTED = 60
 CACHE_S = 0.5  # ticks of several tabs within this time share the same parts
 _cache_lock = threading.Lock()
@@ -36,7 +38,7 @@ _parts_cache: dict[str, tuple[float, dict]] = {}
 
 
 def initial_view() -> str:
-    """Return a new tab's view: the running training, else setup, else the latest training.
+    """Return the view of a new tab without an address: the running training, else setup, else the latest training.
 
     Setup is shown if the draft has photos, or if there is no training yet.
     """
@@ -93,5 +95,19 @@ def _parts(view: str) -> dict[str, dict]:
     elif is_run:
         run, step = run_screen.parts(view)
         parts |= run
-    parts["nav"] = {"value": nav_view.navigation(step, len(listed), bool(view))}
+    links = _step_links(view if is_run else "", step)
+    parts["news"] = {"value": news.news(listed[:MAX_LISTED])}
+    parts["nav"] = {"value": nav_view.navigation(step, len(listed), bool(view), links)}
     return parts
+
+
+def _step_links(run: str, step: str) -> dict[str, str]:
+    """Return the address of each step that one may go to. run: the one shown, "" = none, which
+    leads to the one that trains."""
+    links = {"photos": places.SETUP, "budget": places.BUDGET}
+    trained = run or (busy.name if (busy := run_state.running()) else "")
+    if trained:
+        links["train"] = places.training(trained)
+    if step == "results":
+        links["results"] = places.training(run, "results")
+    return links

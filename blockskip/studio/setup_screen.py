@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from blockskip.core import presets
 from blockskip.core.settings import Settings
+from blockskip.core.units import duration
 from blockskip.memory import monitor
 from blockskip.memory.planning.planner import Plan
 from blockskip.memory.planning.request import free_vram_gib
 from blockskip.runs import storage
-from blockskip.runs.expected_time import expected_time, finished_runs
+from blockskip.runs.expected_time import ExpectedTime, expected_time, finished_runs
 from blockskip.runs.run import Run
 from blockskip.studio import (
     actions,
@@ -22,13 +23,15 @@ from blockskip.studio import (
     model_view,
     pet_search,
     photo_view,
+    places,
     plan_view,
     plans,
+    removed_photos,
     run_preferences,
     run_state,
     strings,
 )
-from blockskip.studio.formatting import action_button, e, note
+from blockskip.studio.formatting import action_button, action_link, e, note
 
 PARTS = ("photos", "describe", "models", "wording", "marks", "plan", "own_words", "train", "busy")
 
@@ -43,14 +46,14 @@ def parts() -> tuple[dict[str, dict], draft.Draft]:
     settings = planned.settings if isinstance(planned, Plan) else Settings(model=row.name)
     trigger, kind = actions.trigger_word(answers["name"]), actions.class_word(answers["kind"])
     search, saved = pet_search.update(saved, row.name, kind or "pet")
-    words = strings.TRAIN_STEPS if busy is None else strings.TRAIN_QUEUE
-    train = strings.TRAIN
-    if isinstance(planned, Plan) and (saved.photos or busy):
-        train = words.format(steps=settings.steps)
+    expected = None
+    if isinstance(planned, Plan):
+        expected = expected_time(planned.settings, finished_runs())
     parts = {
         "photos": photo_view.photos(
             saved, settings, captions.ready, search, answers["name"], unseen
-        ),
+        )
+        + removed_photos.bar(),
         "describe": describe_view.captions(saved, captions),
         "models": model_view.models(models, row.name),
         "wording": _wording(trigger, kind or "pet"),
@@ -58,13 +61,23 @@ def parts() -> tuple[dict[str, dict], draft.Draft]:
         + _marks()
         + card_view.programs(planned)
         + card_view.open_model(),
-        "plan": _plan(planned, row),
+        "plan": _plan(planned, row, expected),
         "own_words": _own_photos_hint(models) if saved.own_photos and row.demo else "",
         "busy": _busy(busy),
     }
     updates: dict[str, dict] = {name: {"value": value} for name, value in parts.items()}
-    updates["train"] = {"value": train}
+    tells = isinstance(planned, Plan) and bool(saved.photos or busy)
+    updates["train"] = {"value": _train(settings, busy, expected) if tells else strings.TRAIN}
     return updates, saved
+
+
+def _train(settings: Settings, busy: Run | None, expected: ExpectedTime | None) -> str:
+    """Return the words on the button: the steps, and the time if it is this computer's."""
+    words = strings.TRAIN_STEPS if busy is None else strings.TRAIN_QUEUE
+    train = words.format(steps=settings.steps)
+    if expected is None or expected.basis == "common":
+        return train
+    return strings.TRAIN_TIME.format(train=train, time=duration(60 * expected.minutes))
 
 
 def _wording(trigger: str, kind: str) -> str:
@@ -84,10 +97,11 @@ def _marks() -> str:
     )
 
 
-def _plan(planned: Plan | plans.NoPlan, row: presets.ModelRow) -> str:
+def _plan(
+    planned: Plan | plans.NoPlan, row: presets.ModelRow, expected: ExpectedTime | None
+) -> str:
     if isinstance(planned, plans.NoPlan):
         return plan_view.refusal(planned.error, planned.smallest_gib)
-    expected = expected_time(planned.settings, finished_runs())
     no_card = not row.demo and monitor.usage().vram_total_gib < 0
     warning = note(strings.NO_CARD, strings.NO_CARD_REMEDY, "warning") if no_card else ""
     return warning + plan_view.plan_figure(
@@ -117,6 +131,7 @@ def _own_photos_hint(models: model_view.ModelCatalog) -> str:
 def _busy(busy: Run | None) -> str:
     if busy is None:
         return ""
-    watch_it = action_button("open", strings.TRAIN_BUSY_OPEN, "link", run=busy.name)
+    address = places.training(busy.name)
+    watch_it = action_link(address, "open", strings.TRAIN_BUSY_OPEN, "link", run=busy.name)
     words = strings.TRAIN_BUSY_ABOUT.format(name=e(run_preferences.pet_name(busy)))
     return f'<p class="hint center">{words} {watch_it}</p>'

@@ -6,14 +6,17 @@ import shutil
 import warnings
 
 import pytest
+from helpers import quick_worker
 from helpers.browser_steps import MINUTE
 from helpers.studio_server import serve
 
+from blockskip.core import processes
 from blockskip.core.paths import ASSETS
 from blockskip.data.photos import find_photos
 from blockskip.memory.planning.planner import choose_settings
+from blockskip.runs import run as run_module
 from blockskip.runs import worker_process
-from blockskip.runs.run import Run, create_run, runs_dir
+from blockskip.runs.run import Run, create_run, list_runs, runs_dir
 
 SWITCHES = (
     "--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
@@ -69,17 +72,17 @@ def server(one_studio, monkeypatch):
 @pytest.fixture
 def open_tab(browser, server):
     """Opens a fresh tab that has drawn its first frame, of a browser of its own; see the module's
-    first words for what is checked of each at the end."""
+    first words for what is checked of each at the end. place: its address, the part after “#”."""
     tabs = []
 
-    def open_one(at=server, context=None, **options):
+    def open_one(at=server, context=None, place="", **options):
         usual = {"viewport": {"width": 1280, "height": 900}}
         page = (context or browser.new_context(**{**usual, **options})).new_page()
         page.set_default_timeout(MINUTE)
         page.errors = []
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.on("request", lambda request: _own_alone(page, request.url, at.url))
-        page.goto(at.address)
+        page.goto(at.address + place)
         page.wait_for_selector(
             "[data-section=setup] #setup, [data-section=run] #run, [data-section=list] #list ul"
         )
@@ -96,6 +99,18 @@ def open_tab(browser, server):
 def _own_alone(page, url, own):
     if not url.startswith((own, "data:", "blob:")):
         page.errors.append(f"asked for {url}")
+
+
+@pytest.fixture
+def stub_studio(tmp_path, monkeypatch, browser):
+    """A studio whose trainings are played by helpers/quick_worker.py, ended with the test."""
+    folder = tmp_path / "Dätä"
+    monkeypatch.setenv("BLOCKSKIP_DATA", str(folder))
+    monkeypatch.setattr(run_module, "WORKER", quick_worker.NAME)
+    with serve(folder, variables={"STUB_WORKER": quick_worker.NAME}) as server:
+        yield server
+        for run in list_runs():
+            processes.kill(run.worker())
 
 
 @pytest.fixture(scope="session")

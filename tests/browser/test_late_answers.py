@@ -3,7 +3,7 @@ up."""
 
 import pytest
 from helpers import fake_feed
-from helpers.browser_steps import drop, wait_for_text, wait_for_ticks, wait_for_tiles
+from helpers.browser_steps import Held, drop, wait_for_text, wait_for_ticks, wait_for_tiles
 
 WATCH = """part => {
     window.seen = 0;
@@ -13,33 +13,6 @@ WATCH = """part => {
     };
     look();
 }"""
-
-
-class Held:
-    """Requests of a page that are held back until the test lets them go to the studio."""
-
-    def __init__(self, page, pattern: str, count: int) -> None:
-        self.page, self.count, self.routes = page, count, []
-        page.route(pattern, self._take)
-
-    def _take(self, route) -> None:
-        if len(self.routes) < self.count:
-            self.routes.append(route)
-        else:
-            route.continue_()
-
-    def wait(self, count: int) -> None:
-        for _ in range(1500):
-            if len(self.routes) >= count:
-                return
-            self.page.wait_for_timeout(20)
-        raise AssertionError(f"the page sent {len(self.routes)} requests, not {count}")
-
-    def release(self, index: int) -> None:
-        """Let one request go, and wait for its answer."""
-        request = self.routes[index].request
-        with self.page.expect_event("requestfinished", lambda done: done == request):
-            self.routes[index].continue_()
 
 
 @pytest.fixture

@@ -54,32 +54,37 @@ def selecting(page, pet):
     page.wait_for_selector("#drop .note.error")
 
 
+def open_anew(page):
+    """Without an address: what a new tab shows."""
+    page.goto(page.url.partition("#")[0])
+
+
 def learning(page, pet):
     run = fake_feed.make_run(pet)
     fake_feed.feed(run, 180)
     run.append(events.Note(text="Two photos look alike.", level="warning"))
     fake_feed.seem_alive(run)
-    page.reload()
+    open_anew(page)
     wait_for_text(page, "#status", "step 180")
 
 
 def paused(page, pet):
     fake_feed.feed(fake_feed.make_run(pet), 60, events.Stopped(reason="paused", step=60))
-    page.reload()
+    open_anew(page)
     wait_for_text(page, "#messages", "Paused")
 
 
 def failed(page, pet):
     end = events.Failed(title="The disk is full.", remedy="Free 2 GB, then press Resume.")
     fake_feed.feed(fake_feed.make_run(pet), 60, end)
-    page.reload()
+    open_anew(page)
     wait_for_text(page, "#messages", "The disk is full.")
 
 
 def trainings(page, pet):
     for name in ("one", "two"):
         fake_feed.feed(fake_feed.make_run(pet, name=name, pet="Momo " * 6), 60)
-    page.reload()
+    open_anew(page)
     page.locator("#nav [data-do=list]").click()
     page.wait_for_selector("#list ul")
 

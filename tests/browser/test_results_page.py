@@ -111,6 +111,8 @@ def test_rename_and_delete(open_tab, trained):
     wait_for_text(page, "#list", strings.LIST_EMPTY)
     assert not list_runs()
     page.reload()
+    wait_for_text(page, "#list", strings.LIST_EMPTY)
+    page.goto(page.url.partition("#")[0])  # without an address: what a new tab shows
     page.wait_for_selector("#setup", state="visible")
 
 

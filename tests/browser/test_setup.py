@@ -295,3 +295,48 @@ def test_the_way_to_a_gated_model_and_a_budget_by_a_press(open_tab, server):
     page.locator("#marks [data-budget='16']").click()
     wait_for(page, "document.querySelector('#budget input[type=number]').value === '16'")
     page.wait_for_selector("#marks [data-budget='16'][aria-pressed=true]")
+
+
+def test_undo_brings_photos_back_also_after_a_reload(dialog):
+    page, box = dialog
+    box.locator("textarea").fill("on a boat")
+    page.keyboard.press("Escape")
+    wait_for(page, "JSON.parse(document.querySelector('[data-photos]').dataset.photos)[0].caption")
+    page.locator("#photos .tiles .remove").first.click()
+    wait_for_tiles(page, 2)
+    page.reload()
+    wait_for_text(page, "#photos .undo", "photo 1")
+    page.locator("#photos [data-do=clear]").click()
+    wait_for_text(page, "#photos .undo", "2 photos")
+    page.locator("#photos [data-do=undo]").click()
+    wait_for_tiles(page, 2)
+    page.locator("#photos [data-do=undo]").click()
+    wait_for_tiles(page, 3)
+    assert [photo.caption for photo in draft.load().photos] == ["on a boat", "", ""]
+    page.locator("#photos .undo").wait_for(state="detached")
+
+
+def test_problems_are_shown_at_their_fields(open_tab, server, tmp_path):
+    """All at once; the first is scrolled to and has the focus; each goes with its cause."""
+    page = open_tab()
+    page.locator("#train").click()
+    page.locator("#drop + .problem").wait_for(state="visible")
+    name = page.locator("#name input")
+    assert name.get_attribute("aria-invalid") == "true"
+    described = name.get_attribute("aria-describedby")
+    assert strings.NO_NAME in page.locator(f"#{described}").inner_text()
+    assert "drop" in focused(page)
+    box = page.locator("#drop").bounding_box()
+    assert box["y"] >= 0 and box["y"] + box["height"] <= 900
+    drop(page, fake_feed.make_photos(tmp_path / "pet"))
+    wait_for_tiles(page, 5)
+    page.locator("#drop + .problem").wait_for(state="detached")
+    page.locator("#train").click()
+    page.locator("#own .problem").wait_for(state="visible")
+    assert "name" in focused(page)
+    page.keyboard.type("Luna")
+    page.locator("#name .problem").wait_for(state="detached")
+    assert name.get_attribute("aria-invalid") is None
+    page.locator("#anyway input").check()
+    page.locator("#own .problem").wait_for(state="detached")
+    assert not list_runs() and not page.locator(".toast-wrap").inner_text()

@@ -14,7 +14,15 @@ from blockskip.core.events import Failed, Loss
 from blockskip.core.settings import Settings
 from blockskip.runs import expected_time, failure
 from blockskip.runs.run import create_run, list_runs
-from blockskip.studio import actions, click_handlers, page, run_preferences, run_state, screen
+from blockskip.studio import (
+    actions,
+    click_handlers,
+    page,
+    places,
+    run_preferences,
+    run_state,
+    screen,
+)
 from blockskip.studio import draft as drafts
 
 
@@ -38,7 +46,9 @@ def test_thirty_broken_runs_among_five_good_ones(pet, told, finished, asked, no_
         assert 'data-do="delete"' in card and 'data-do="again"' not in card
     assert all("Cannot be read" not in by_run[run.name] for run in [*good, finished])
     assert told(finished.name)[0]["hero"]["value"] and told("")[0]["photos"]["value"]
-    assert page.open_page("", "", "1")[0] == good[-1].name, "the newest that can be read"
+    assert page.open_page(places.NO_VIEW, "", "1")[0] == good[-1].name, (
+        "the newest that can be read"
+    )
     assert actions.status()["run"] == good[-1].name
     assert len(expected_time.finished_runs()) <= 1 and run_state.running() is None
     started = asked(uploads=[str(pet[0])], name="Luna", anyway=True)

@@ -9,8 +9,9 @@ from helpers import fake_feed
 from blockskip.core import idle_worker
 from blockskip.core.errors import UserError
 from blockskip.runs import run_queue
+from blockskip.runs.expected_time import ExpectedTime
 from blockskip.runs.run import find_run
-from blockskip.studio import click_handlers, draft, run_state, strings
+from blockskip.studio import click_handlers, draft, places, queue_screen, run_state, strings
 
 
 @pytest.fixture
@@ -35,6 +36,16 @@ def test_the_list_tells_the_order_and_changes_it(line, told):
     assert run_queue.waiting() == ["c", "b"]
     with pytest.raises(UserError):
         click("queue_move", run="a", value="1")
+
+
+def test_each_tells_how_long_it_takes_and_opens(line, told, monkeypatch):
+    expected = ExpectedTime(12.0, "history")
+    monkeypatch.setattr(queue_screen, "expected_time", lambda settings, past: expected)
+    shown = told("*")[0]["list"]["value"]
+    assert shown.count("300 steps · about 12 min") == 3
+    assert shown.index(f'href="{places.training("a")}"') < shown.index("&lt;b&gt;")
+    (find_run("b").folder / "run.toml").write_text("x", encoding="utf-8")
+    assert told("*")[0]["list"]["value"].count("about 12 min") == 2
 
 
 def test_a_waiting_training_tells_its_place(line, told):

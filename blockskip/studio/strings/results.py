@@ -179,6 +179,7 @@ LIST_OPEN = "Open"
 LIST_RENAME = "Rename"
 LIST_AGAIN = "Use these settings again"
 LIST_DELETE = "Delete"
+RUN_DELETE = "Delete this training"
 LIST_DELETE_ASK = (
     "Delete the training of {name} with its photos, pictures and files ({size})? "
     "This cannot be undone; a LoRA you downloaded stays."

@@ -12,6 +12,7 @@ NAV_LABEL = "Steps to your LoRA"
 LIST = "Trainings"
 LIST_COUNT = "Trainings ({count})"
 NEW = "New pet"
+OPENING_PLACE = "Opening …"
 
 # photos
 
@@ -29,6 +30,16 @@ PHOTOS_COUNT_ONE = "1 photo"
 PHOTOS_COUNT = "{count} photos"
 PHOTOS_MOST = "the limit is {most} photos"
 PHOTO_REMOVE = "Remove {name}"
+UNDO = "Undo"
+UNDO_FORGET = "Delete what was removed"
+UNDO_ONE = "{name} was removed."
+UNDO_MANY = {
+    "some": "{photos} were removed.",
+    "all": "{photos} were removed.",
+    "replaced": "{photos} made room for others.",
+}
+UNDO_NO_ROOM = "There is no room for them: the limit is {most} photos."
+UNDO_NO_ROOM_REMEDY = "Remove others first."
 PHOTO_OPEN = "Open {name}"
 VALUE_UNUSABLE = "One of these values is of a wrong kind: {values}."
 PHOTO_TWICE = "it has already been added"
@@ -297,7 +308,9 @@ SPEED = "Sample pictures"
 SPEED_INFO = "Faster previews skip some calculations. Training is not affected."
 
 TRAIN = "Train"
+TRAIN_WAITS = "Starting …"
 TRAIN_STEPS = "Train {steps} steps"
+TRAIN_TIME = "{train} · about {time}"
 TRAIN_QUEUE = "Add to the queue: train {steps} steps"
 TRAIN_BUSY_ABOUT = "“{name}” is being trained. This one begins by itself when it is its turn."
 TRAIN_BUSY_OPEN = "Watch it"

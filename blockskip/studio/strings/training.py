@@ -44,6 +44,20 @@ STAGE_LINE = {
     stages.EXPORT: "File",
 }
 STARTING = "Starting"
+TELL = {
+    "on": "Notify me when it is done",
+    "off": "You will be notified when it is done",
+    "sound_on": "With a sound",
+    "sound_off": "Sound is on",
+    "denied": "This browser does not allow it. Allow notifications for this page in the address bar.",
+    "missing": "This browser cannot show notifications.",
+    "about": "While a tab of the studio is open.",
+}
+NEWS = {
+    "done": "{pet} is ready",
+    "failed": "The training of {pet} was stopped by an error",
+    "crashed": "The training of {pet} was interrupted",
+}
 WAITS = "Queued: it begins by itself after {count} others."
 WAITS_ONE = "Queued: it begins by itself after one other."
 WAITS_NEXT = "Queued: it begins by itself as soon as a graphics card is free."
@@ -52,6 +66,8 @@ QUEUE_TITLE = "Queue"
 QUEUE_ABOUT = (
     "They are trained in this order, one on each graphics card, also while this page is closed."
 )
+QUEUE_FACTS = "{steps} steps"
+QUEUE_FACTS_TIME = "{steps} steps · about {time}"
 QUEUE_UP = "Earlier"
 QUEUE_DOWN = "Later"
 QUEUE_REMOVE = "Take out"
@@ -68,6 +84,11 @@ PENDING = {
     "stop": "Stopping after this step",
     "preview": "Generating pictures after this step",
 }
+PENDING_EARLY = {  # before the first step
+    "pause": "Pausing as soon as this is done: {stage}",
+    "stop": "Stopping as soon as this is done: {stage}",
+}
+PRESSED = {"pause": "Pausing …", "stop": "Stopping …", "preview": "Sampling …"}
 STEP_OF = "step {n} of {total}"
 LEFT = "about {time} left"
 LEFT_LITTLE = "A few seconds left"
