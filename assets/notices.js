@@ -32,7 +32,7 @@
     unmark(true);
     for (const [id, text] of JSON.parse(all)) {
       const box = document.getElementById(id);
-      const field = box?.querySelector('input:not([type=file], [type=range]), textarea') || box?.querySelector('button');
+      const field = box?.querySelector('.drop-zone input, input:not([type=file], [type=range]), textarea') || box?.querySelector('button');
       if (!field) continue;
       const words = make('p', 'problem', {id: `problem-${id}`, textContent: text}), one = {id, field, words};
       id === 'drop' ? box.after(words) : box.append(words);

@@ -7,7 +7,7 @@ one computation.
 
 from __future__ import annotations
 
-import json
+import re
 import threading
 import time
 
@@ -32,6 +32,7 @@ from blockskip.studio import (
 PARTS = ("nav", "news", "list", *setup_screen.PARTS, *run_screen.PARTS)
 LIST_VIEW = places.LIST_VIEW
 MAX_LISTED = 60
+TOKEN = 6  # characters of a part's fingerprint: they are sent once a second
 CACHE_S = 0.5  # ticks of several tabs within this time share the same parts
 _cache_lock = threading.Lock()
 _parts_cache: dict[str, tuple[float, dict]] = {}
@@ -52,18 +53,18 @@ def initial_view() -> str:
 def page_updates(view: str, tokens: str, fresh: bool = True) -> list:
     """Return the updates of all PARTS, followed by the tokens of now.
 
-    view: name of the run shown, "" = setup, "*" = the list. tokens: JSON of the fingerprints that
-    the tab has. fresh: bypass the cache that tabs share.
+    view: name of the run shown, "" = setup, "*" = the list. tokens: the fingerprints of PARTS
+    that the tab has, one after the other. fresh: bypass the cache that tabs share.
     """
     parts = _cached_parts(view, fresh)
-    old = json.loads(tokens) if tokens else {}
-    new = {name: files.fingerprint(parts.get(name, {}))[:8] for name in PARTS}
+    old = dict(zip(PARTS, re.findall(f".{{{TOKEN}}}", tokens), strict=False))
+    new = {name: files.fingerprint(parts.get(name, {}))[:TOKEN] for name in PARTS}
     updates = [
         gr.update(**parts.get(name, {})) if new[name] != old.get(name) else gr.skip()
         for name in PARTS
     ]
     # always: Gradio keeps a component for good that is sent a value after an update or a skip
-    return [*updates, json.dumps(new)]
+    return [*updates, "".join(new.values())]
 
 
 def _cached_parts(view: str, fresh: bool) -> dict[str, dict]:

@@ -94,6 +94,7 @@ def test_the_queue_is_shown_and_changed(call, pets, ends):
     assert json.loads(call("queue", "--json")[1]) == {
         "held": True,
         "queue": [{"run": "luna", "state": "waiting"}, {"run": "momo", "state": "waiting"}],
+        "open_models": [],
     }
     code, out, _ = call("queue", "move", "momo", "1")
     assert code == 0 and out.index("momo") < out.index("luna") and "queue go" in out

@@ -12,6 +12,7 @@ from blockskip.data.photos import find_photos
 from blockskip.memory.planning.oom_fallback import least_ram
 from blockskip.memory.planning.planner import choose_settings, make_plan, planned_memory
 from blockskip.runs import worker_process
+from blockskip.runs.kept_model import KeptModel
 from blockskip.runs.run import create_run
 from blockskip.sampling import loaded_model
 from blockskip.training import encode, trainer
@@ -49,7 +50,7 @@ def notes(run):
 def test_every_disguise_of_it_is_eased(run, monkeypatch):
     for error in ERRORS:
         monkeypatch.setattr(worker_process.Worker, "work", Mock(side_effect=error))
-        assert worker_process._attempt(run, set()).func is worker_process._ease_ram
+        assert worker_process._attempt(run, set(), KeptModel()).func is worker_process._ease_ram
 
 
 def test_a_stage_gives_way_and_the_run_goes_on(run, monkeypatch):
