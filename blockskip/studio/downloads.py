@@ -22,7 +22,7 @@ _lock = threading.Lock()
 
 def lora(run: Run, path: Path, step: int) -> str | None:
     """Return a path that Gradio may serve with the LoRA of a step, None while there is no file."""
-    return _served(run, path, file_name(path, step), _link)
+    return _served(run, path, file_name(path, step), link)
 
 
 def workflow(run: Run, path: Path, step: int) -> str | None:
@@ -62,7 +62,8 @@ def _served(run: Run, source: Path, name: str, put: Callable[[Path, Path], None]
         return None
 
 
-def _link(source: Path, target: Path) -> None:
+def link(source: Path, target: Path) -> None:
+    """Make a file that is not there a link to another, or a copy. Raises OSError."""
     try:
         os.link(source, target)
     except FileNotFoundError:

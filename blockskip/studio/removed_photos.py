@@ -20,7 +20,7 @@ from blockskip.core import files
 from blockskip.core.errors import BadInput, UserError
 from blockskip.data import subject_boxes
 from blockskip.data.subject_boxes import Box
-from blockskip.studio import draft, strings
+from blockskip.studio import downloads, draft, strings
 from blockskip.studio.draft import Draft, PreparedPhoto
 from blockskip.studio.formatting import action_button, count_photos, e
 
@@ -148,21 +148,12 @@ def _keep(
     try:
         _folder().mkdir(parents=True, exist_ok=True)
         for photo in removals[-1].all_photos:
-            _link(draft.photos_dir() / photo.file, _folder() / photo.file)
+            (_folder() / photo.file).unlink(missing_ok=True)
+            downloads.link(draft.photos_dir() / photo.file, _folder() / photo.file)
         _write(removals[-MOST:])
     except OSError as error:
         log.warning("what is removed cannot be kept: %s", error)
         forget()
-
-
-def _link(source: Path, target: Path) -> None:
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)
-    except FileNotFoundError:
-        raise
-    except OSError:  # a file system without hard links
-        shutil.copy2(source, target)
 
 
 def _read() -> tuple[Removal, ...]:

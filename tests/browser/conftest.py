@@ -6,7 +6,7 @@ import shutil
 import warnings
 
 import pytest
-from helpers import quick_worker
+from helpers import fake_feed, quick_worker
 from helpers.browser_steps import MINUTE
 from helpers.studio_server import serve
 
@@ -151,3 +151,12 @@ def trained(trained_once, server):
     target = runs_dir() / trained_once.name
     shutil.copytree(trained_once.folder, target)
     return Run(target)
+
+
+@pytest.fixture
+def run(server, tmp_path):
+    """A training at step 180 of 300, that this test works on."""
+    made = fake_feed.make_run(fake_feed.make_photos(tmp_path / "pet"))
+    fake_feed.feed(made, 180)
+    fake_feed.seem_alive(made)
+    return made

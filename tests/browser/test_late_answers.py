@@ -16,14 +16,6 @@ WATCH = """part => {
 
 
 @pytest.fixture
-def run(server, tmp_path):
-    made = fake_feed.make_run(fake_feed.make_photos(tmp_path / "pet"))
-    fake_feed.feed(made, 180)
-    fake_feed.seem_alive(made)
-    return made
-
-
-@pytest.fixture
 def opening(browser, server):
     """A tab whose first two requests are held back: the load, and the tick that came meanwhile."""
     context = browser.new_context()

@@ -26,15 +26,6 @@ def at(page, address):
 
 
 @pytest.fixture
-def run(server, tmp_path):
-    """A training at step 180 of 300."""
-    made = fake_feed.make_run(fake_feed.make_photos(tmp_path / "pet"))
-    fake_feed.feed(made, 180)
-    fake_feed.seem_alive(made)
-    return made
-
-
-@pytest.fixture
 def done(server, tmp_path):
     """A finished training with a name that addresses must quote."""
     made = fake_feed.make_run(fake_feed.make_photos(tmp_path / "odd"), pet="Öd")

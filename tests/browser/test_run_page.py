@@ -2,7 +2,6 @@
 
 import time
 
-import pytest
 from helpers import fake_feed
 from helpers.browser_steps import drop, wait_for, wait_for_text, wait_for_tiles
 
@@ -14,15 +13,6 @@ PLACES = """() => Object.fromEntries([...document.querySelectorAll(
     .filter(one => one.checkVisibility())
     .map((one, i) => [`${i} ${one.innerText}`.slice(0, 40).replace(/\\\\d+ %/, ''),
         Math.round(one.getBoundingClientRect().top + window.scrollY)]))"""
-
-
-@pytest.fixture
-def run(server, tmp_path):
-    """A training at step 180 of 300, that this test works on."""
-    made = fake_feed.make_run(fake_feed.make_photos(tmp_path / "pet"))
-    fake_feed.feed(made, 180)
-    fake_feed.seem_alive(made)
-    return made
 
 
 def test_what_one_tab_does_the_other_shows(open_tab, run):

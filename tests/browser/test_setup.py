@@ -235,8 +235,10 @@ def test_an_upload_that_failed_is_tried_again(held, server, tmp_path):
     drop(page, fake_feed.make_photos(tmp_path / "pet"))
     wait_for_text(page, "#drop .note", strings.DROP["failed"])
     page.unroute("**/gradio_api/upload")
+    assert not draft.load().photos
     page.get_by_text(strings.DROP["again"], exact=True).click()
     wait_for_tiles(page, 5)
+    assert [photo.name for photo in draft.load().photos] == [f"photo {k}.png" for k in range(1, 6)]
 
 
 def test_the_best_are_kept_and_the_others_come_back(open_tab, server, tmp_path):
