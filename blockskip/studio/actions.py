@@ -49,7 +49,7 @@ from blockskip.studio import (
     run_view,
     strings,
 )
-from blockskip.studio.formatting import without_commands
+from blockskip.studio.formatting import in_words, without_commands
 from blockskip.studio.measuring import press
 from blockskip.studio.plans import DEMO_MODEL
 
@@ -88,9 +88,11 @@ def user_errors(fn: Callable[P, T], programs: bool = False) -> Callable[P, T]:
 def _shown(error: UserError, programs: bool) -> Exception:
     import gradio as gr
 
-    words = f"{error.title} {error.remedy}".strip()
+    words = (
+        f"{error.title} {error.remedy}".strip() if programs else without_commands(in_words(error))
+    )
     return gr.Error(
-        html.escape(words if programs else without_commands(words)),
+        html.escape(words),
         title=error.kind if programs else "Error",
         duration=12,
         print_exception=False,

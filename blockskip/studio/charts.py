@@ -33,7 +33,7 @@ def loss_chart(losses: Series, steps: int) -> str:
     """Return a chart of each step's loss, thin, and its running mean, bold."""
     raw, mean = losses.means(), losses.smooth()
     lines = [Line("raw", strings.LOSS_RAW, raw), Line("loss", strings.LOSS_MEAN, mean)]
-    last = f"{mean[-1][1]:.3f}" if mean else strings.CHART_EMPTY
+    last = strings.number(mean[-1][1], ".3f") if mean else strings.CHART_EMPTY
     end = strings.STEP_OF.format(n=int(raw[-1][0]), total=steps) if raw else ""
     return _figure(strings.LOSS_CHART, f"{last}, {end}", lines, "", end, strings.LOSS_ABOUT)
 
@@ -143,7 +143,7 @@ def _figure(
     return (
         f'<figure class="chart"><figcaption><b>{html.escape(title)}</b>'
         f"<small>{html.escape(about)}</small>{keys}</figcaption>"
-        f'<div class="plot"><span class="top">{top:g} {unit}</span><span class="zero">0</span>'
+        f'<div class="plot"><span class="top">{strings.number(top)} {unit}</span><span class="zero">0</span>'
         f"{marked}{empty}{_svg(label, lines, top)}</div>"
         f'<div class="axis">{html.escape(end)}&nbsp;</div></figure>'
     )

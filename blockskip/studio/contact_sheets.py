@@ -87,18 +87,19 @@ def sheet(run: Run, query: Query) -> Sheet:
     settings, pet = run.settings(), run_preferences.pet_name(run)
     if query.kind == "own":
         columns: list[str] = [strings.COMPARE["before"], strings.COMPARE["after"]]
-        rows, name = _own_rows(run), f"{pet} own pictures"
+        rows = _own_rows(run)
     else:
-        columns, rows, name = _preview_rows(run, query, pet)
+        columns, rows = _preview_rows(run, query)
     if not rows:
-        raise NotFound("There are no such pictures.", "")
+        raise NotFound(strings.SHEET_EMPTY, "")
     about = strings.SHEET_ABOUT.format(model=presets.model_row(settings.model).title)
     title = strings.SHEET_TITLE.format(name=pet)
+    name = strings.SHEET_NAMES[query.kind].format(name=pet, step=query.step)
     return Sheet(title, about, columns, rows, safe_name(name, run.name))
 
 
-def _preview_rows(run: Run, query: Query, pet: str) -> tuple[list[str], list, str]:
-    """Return the columns, the rows and the file's name of pictures made while training."""
+def _preview_rows(run: Run, query: Query) -> tuple[list[str], list]:
+    """Return the columns and the rows of pictures made while training."""
     state, prompts = run_state.read(run), preview_prompts(run.settings())
     steps = sorted({step for step, _ in state.images})
     if query.kind == "pair":
@@ -113,8 +114,7 @@ def _preview_rows(run: Run, query: Query, pet: str) -> tuple[list[str], list, st
         paths = [run.folder / image.path if image else None for image in made]
         if any(paths):
             rows.append((prompts[index], paths))
-    name = f"{pet} step {query.step}" if query.kind == "pair" else f"{pet} by step"
-    return [step_label(step) for step in steps], rows, name
+    return [step_label(step) for step in steps], rows
 
 
 def _own_rows(run: Run) -> list[tuple[str, list[Path | None]]]:

@@ -24,6 +24,7 @@ from blockskip.models.captioners.jobs import Job, Progress, ServerChoice
 from blockskip.models.captioners.server import OtherComputer, Server, url_of
 from blockskip.runs import describing
 from blockskip.studio import actions, draft, run_state, strings
+from blockskip.studio.formatting import in_words
 
 SERVER = "server"  # the choice of a server, among the names of captioners
 REFRESH_S = 5.0
@@ -152,7 +153,7 @@ def look_for_models(address: str, elsewhere: bool = False) -> None:
     except OtherComputer as error:
         told: dict[str, list[str] | str] = {"message": error.title, "allow": server.address}
     except UserError as error:
-        told = {"message": f"{error.title} {error.remedy}"}
+        told = {"message": in_words(error)}
     else:
         model = server.model if server.model in names else names[0] if len(names) == 1 else ""
         _save(captioner=SERVER, server=replace(server, model=model))

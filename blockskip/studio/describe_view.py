@@ -77,7 +77,9 @@ def _who(state: Describing) -> str:
     if state.captioner is None:
         server = state.choices.server
         return strings.DESCRIBE_BY_SERVER.format(model=server.model, address=server.address)
-    return strings.DESCRIBE_BY.format(title=state.captioner.title, gib=state.captioner.ram_gib())
+    return strings.DESCRIBE_BY.format(
+        title=strings.translated(state.captioner.title), gib=state.captioner.ram_gib()
+    )
 
 
 def _choice(state: Describing) -> str:
@@ -95,7 +97,9 @@ def _choice(state: Describing) -> str:
 
 def _row(one: Captioner, state: Describing) -> str:
     return _pick(
-        one.name, one.title, state.captioner is not None and state.captioner.name == one.name
+        one.name,
+        strings.translated(one.title),
+        state.captioner is not None and state.captioner.name == one.name,
     )
 
 

@@ -10,6 +10,7 @@ from blockskip.core import presets
 from blockskip.core.errors import UserError
 from blockskip.models import sources
 from blockskip.studio import actions, draft, held_out, inputs, plans, strings
+from blockskip.studio.formatting import in_words
 from blockskip.studio.plan_strings import refusal_text
 
 
@@ -57,5 +58,5 @@ def _unusable(key: str, value: Any) -> str:
     try:
         inputs.checked_answers({key: value})
     except UserError as error:
-        return f"{error.title} {error.remedy}".strip()
+        return in_words(error)
     return ""

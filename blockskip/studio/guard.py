@@ -122,6 +122,20 @@ class KeyHolders:
         return HTMLResponse('<meta http-equiv="refresh" content="0; url=/">', 200, cookie)
 
 
+class BrowserLanguage:
+    """Middleware that answers in the language that the browser asks for."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        with strings.language(strings.preferred(Headers(scope=scope).get("accept-language"))):
+            await self.app(scope, receive, send)
+
+
 class Shortages:
     """Middleware that answers in one sentence when the disk is full or memory runs out."""
 
@@ -177,6 +191,7 @@ def middleware(access: Access, free_bytes: Callable[[], int]) -> list[Middleware
     return [
         Middleware(TrustedHostMiddleware, allowed_hosts=list(HOSTS)),
         Middleware(SameOrigin),
+        Middleware(BrowserLanguage),
         Middleware(KeyHolders, access=access),
         Middleware(Shortages, free_bytes=free_bytes),
     ]

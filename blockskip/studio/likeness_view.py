@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from blockskip.core.units import duration
 from blockskip.runs.likeness import Progress
 from blockskip.studio import charts, strings
-from blockskip.studio.formatting import action_button, e
+from blockskip.studio.formatting import action_button, duration, e, in_words
 from blockskip.studio.run_view import step_label
 
 
@@ -39,7 +38,11 @@ def likeness(report: Mapping | None, now: Measuring) -> str:
     if best and best != now.kept:
         keep = action_button("keep", strings.COMPARE_KEEP.format(step=best), step=best)
     sentence = report.get("advice")
-    advice = f'<div class="advice"><p>{e(sentence)}</p>{keep}</div>' if sentence else ""
+    advice = (
+        f'<div class="advice"><p>{e(strings.translated(sentence))}</p>{keep}</div>'
+        if sentence
+        else ""
+    )
     known = {
         int(step): facts for step, facts in sorted(steps.items()) if facts["subject"] is not None
     }
@@ -105,10 +108,15 @@ def _about(report: Mapping, now: Measuring) -> str:
 def _meanings(anchors: Mapping, kind: str) -> list[str]:
     told = [strings.LIKENESS_BEHIND_ABOUT]
     if anchors["ceiling"] is not None and anchors["floor"] is not None:
-        ends = {"ceiling": f"{anchors['ceiling']:.2f}", "floor": f"{anchors['floor']:.2f}"}
+        ends = {
+            "ceiling": strings.number(anchors["ceiling"], ".2f"),
+            "floor": strings.number(anchors["floor"], ".2f"),
+        }
         told.append(strings.LIKENESS_ANCHORS.format(**ends, kind=kind))
     if anchors["copying"] is not None:
-        told.append(strings.LIKENESS_COPYING.format(copying=f"{anchors['copying']:.2f}"))
+        told.append(
+            strings.LIKENESS_COPYING.format(copying=strings.number(anchors["copying"], ".2f"))
+        )
     return [*told, strings.LIKENESS_UNTRIED]
 
 
@@ -116,7 +124,7 @@ def _work(now: Measuring) -> str:
     """Return what is being measured, with a way to end it, or a way to measure more."""
     told = now.progress
     if told is not None and told.title:
-        words = f"{told.title} {told.remedy}".strip()
+        words = in_words(told)
         again = action_button("measure", strings.LIKENESS_AGAIN)
         return f'<p class="hint warn" role="status">{e(words)}</p>{again}'
     if told is not None:
@@ -136,11 +144,11 @@ def _work(now: Measuring) -> str:
 
 
 def _share(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+    return "–" if value is None else strings.number(value, ".2f")
 
 
 def _interval(value: Sequence[float] | None) -> str:
-    return "–" if value is None else f"{value[0]:.2f} ± {value[1]:.2f}"
+    return "–" if value is None else " ± ".join(strings.number(one, ".2f") for one in value)
 
 
 def _count(value: int | None) -> str:

@@ -79,10 +79,10 @@ def _row(summary: RunSummary) -> str:
     )
 
 
-def delete_button(run: str, pet: str, num_bytes: int, words: str = strings.LIST_DELETE) -> str:
+def delete_button(run: str, pet: str, num_bytes: int, words: str = "") -> str:
     """Return a button that deletes a training once that is confirmed."""
     ask = strings.LIST_DELETE_ASK.format(name=pet, size=size(num_bytes))
-    return action_button("delete", words, "danger", run=run, confirm=ask)
+    return action_button("delete", words or strings.LIST_DELETE, "danger", run=run, confirm=ask)
 
 
 def newest_picture(run: str, previews: Sequence[str], photos: Sequence[str]) -> str:

@@ -15,6 +15,7 @@ from blockskip.models import sources
 from blockskip.models.sources import download_process, hub
 from blockskip.runs import storage
 from blockskip.studio import draft, plans, strings
+from blockskip.studio.formatting import in_words
 from blockskip.studio.model_view import ModelCatalog
 
 REFRESH_S = 5.0
@@ -79,11 +80,11 @@ def use_comfyui(folder: str) -> None:
         unreadable = sources.select_comfyui_in_subprocess(path)
         ready = [o for o in sources.list_models() if o.state == "ready" and not o.demo]
         found = "; ".join(f"{offer.title}: {offer.where}" for offer in ready)
-        _messages["comfyui"] = " ".join([found, *unreadable])
+        _messages["comfyui"] = " ".join([found, *map(strings.translated, unreadable)])
         if ready and draft.load().answers.get("model") not in [offer.model for offer in ready]:
             draft.save_answers(model=ready[0].model)
     except UserError as error:
-        _messages["comfyui"] = f"{error.title} {error.remedy}"
+        _messages["comfyui"] = in_words(error)
     refresh()
 
 
@@ -105,7 +106,7 @@ def try_token(model: str, token: str) -> None:
         hub.try_token(presets.model_row(model), token.strip())
         _messages["token"] = strings.MODEL_TOKEN_GOOD
     except UserError as error:
-        _messages["token"] = f"{error.title} {error.remedy}"
+        _messages["token"] = in_words(error)
     refresh()
 
 
@@ -123,4 +124,4 @@ def move_data(folder: str) -> None:
         set_data_dir(path)
         _messages["data"] = strings.DATA_MOVED.format(folder=path)
     except UserError as error:
-        _messages["data"] = f"{error.title} {error.remedy}"
+        _messages["data"] = in_words(error)

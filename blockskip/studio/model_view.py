@@ -12,7 +12,7 @@ from blockskip.models.sources.download_process import Download
 from blockskip.models.sources.tools import ToolStatus
 from blockskip.runs.storage import Usage
 from blockskip.studio import folder_dialog, strings
-from blockskip.studio.formatting import action_button, e, time_left, without_commands
+from blockskip.studio.formatting import action_button, e, in_words, time_left, without_commands
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def _row(offer: ModelStatus, catalog: ModelCatalog, chosen: bool) -> str:
     return (
         f'<div class="model{" chosen" if chosen else ""}">'
         f'<button type="button" role="radio" aria-checked="{str(chosen).lower()}" class="press pick" '
-        f'data-do="model" data-model="{e(offer.model)}"><b>{e(offer.title)}{suits}</b>'
+        f'data-do="model" data-model="{e(offer.model)}"><b>{e(strings.translated(offer.title))}{suits}</b>'
         f'<span class="pill {offer.state}">{e(state)}</span></button>'
         f"{bar}{needs}</div>"
     )
@@ -69,7 +69,7 @@ def _needs(offer: ModelStatus, catalog: ModelCatalog, download: Download | None)
     """Return what the chosen model is, and what must be done before it can be trained."""
     if offer.demo:
         return f'<p class="hint">{strings.MODEL_DEMO}</p>'
-    about = f'<p class="hint">{e(offer.about)}</p>{licence_line(offer)}'
+    about = f'<p class="hint">{e(strings.translated(offer.about))}</p>{licence_line(offer)}'
     if offer.adapter:
         words = strings.MODEL_ADAPTER.format(title=offer.adapter.title)
         about += f'<p class="hint">{e(words)}</p>{licence_line(offer.adapter)}'
@@ -78,11 +78,11 @@ def _needs(offer: ModelStatus, catalog: ModelCatalog, download: Download | None)
         return f'{about}<p class="hint path">{e(where)}</p>{_sibling(offer, catalog)}'
     problem = offer.problem
     if download is not None and download.state == "failed":
-        problem = f"{download.title} {download.remedy}"
+        problem = in_words(download)
     parts = [about, _problem(problem)]
     found = catalog.comfyui_folders.get(offer.model, ())
     for folder, note in found:
-        where = f"{folder} ({note})"
+        where = f"{folder} ({strings.translated(note)})"
         parts.append(
             f'<p class="hint path">{e(strings.MODEL_FOUND.format(where=where))}</p>'
             + action_button(
@@ -124,7 +124,7 @@ def folded_offer(
     running = download is not None and download.state == "running"
     problem = offer.problem
     if download is not None and download.state == "failed":
-        problem = f"{download.title} {download.remedy}"
+        problem = in_words(download)
     parts = (
         f'<p class="hint">{e(about)}</p>{licence_line(offer)}',
         _problem(problem),
@@ -140,11 +140,11 @@ def _download(
     catalog: ModelCatalog,
     download: Download | None,
     style: str = "primary",
-    needs: str = strings.MODEL_NEEDS,
+    needs: str = "",
 ) -> str:
     if download is not None and download.state == "running":
         return action_button("fetch_stop", strings.MODEL_FETCH_STOP, model=offer.model)
-    text = needs if offer.fits else strings.MODEL_NO_ROOM
+    text = (needs or strings.MODEL_NEEDS) if offer.fits else strings.MODEL_NO_ROOM
     words = text.format(need=offer.download_gib, free=offer.free_gib)
     if not offer.fits:
         return f'<p class="hint warn">{e(words)}</p>'
@@ -159,7 +159,11 @@ def _download(
 
 def _problem(text: str) -> str:
     """Return why a model cannot be used, or its download failed."""
-    return f'<p class="hint warn" role="status">{e(without_commands(text))}</p>' if text else ""
+    return (
+        f'<p class="hint warn" role="status">{e(without_commands(strings.translated(text)))}</p>'
+        if text
+        else ""
+    )
 
 
 def _token(offer: ModelStatus, catalog: ModelCatalog, failed: bool) -> str:

@@ -15,7 +15,7 @@ import functools
 import html
 import json
 import logging
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
@@ -23,6 +23,7 @@ from blockskip.core.errors import BadInput
 from blockskip.core.validation import shortened, validated
 from blockskip.studio import (
     actions,
+    blocks,
     click_handlers,
     draft,
     field_problems,
@@ -33,11 +34,8 @@ from blockskip.studio import (
     strings,
 )
 from blockskip.studio.actions import user_errors
+from blockskip.studio.blocks import StudioBlocks
 from blockskip.studio.inputs import Upload, checked_answers
-
-if TYPE_CHECKING:
-    from gradio.block_function import BlockFunction
-    from gradio.state_holder import SessionState
 
 log = logging.getLogger(__name__)
 FORM_FIELDS = ("kind", "name", "model", "budget", "steps", "seed", "rank", "speed")
@@ -54,29 +52,12 @@ CLICKABLE_PARTS = (
 )
 
 
-class StudioBlocks(gr.Blocks):
-    """gr.Blocks that answers values of the wrong type with a sentence instead of nothing."""
-
-    async def preprocess_data(
-        self,
-        block_fn: BlockFunction,
-        inputs: list[Any],
-        state: SessionState | None,
-        explicit_call: bool = False,
-    ) -> list[Any]:
-        try:
-            return await super().preprocess_data(block_fn, inputs, state, explicit_call)
-        except gr.Error:
-            raise
-        except Exception as error:
-            log.warning("%s was sent %s: %s", block_fn.name, shortened(inputs), error)
-            text = strings.VALUE_UNUSABLE.format(values=shortened(inputs))
-            kind = BadInput.__name__ if block_fn.api_visibility == "public" else "Error"
-            raise gr.Error(html.escape(text), title=kind, print_exception=False) from error
+def build() -> StudioBlocks:
+    """Return the whole page, in every language."""
+    return blocks.in_every_language(_build)
 
 
-def build() -> gr.Blocks:
-    """Return the whole page."""
+def _build() -> StudioBlocks:
     with StudioBlocks(
         title=strings.APP, analytics_enabled=False, delete_cache=(3600, 86400)
     ) as page:

@@ -52,6 +52,7 @@ def header() -> Widgets:
         html(
             f'<div class="brand">{ICON}<div><h1>{strings.APP}</h1><p>{strings.TAGLINE}</p></div></div>',
             elem_id="brand",
+            js=f"document.documentElement.lang = '{strings.tag()}'",
             min_width=200,
         )
         nav = html(elem_id="nav", js="nav", min_width=200)
@@ -97,7 +98,7 @@ def _pet() -> Widgets:
     _title("", strings.PET_TITLE)
     with gr.Row():
         kind = gr.Dropdown(
-            list(strings.PET_KINDS),
+            list(zip(strings.PET_KINDS_SHOWN, strings.PET_KINDS, strict=True)),
             value="cat",
             label=strings.PET_KIND,
             allow_custom_value=True,
@@ -156,7 +157,7 @@ def _advanced() -> Widgets:
                 for name, label, info, least, most in fields
             }
         speed = gr.Radio(
-            list(PREVIEW_SPEEDS),
+            [(strings.SPEEDS[name], name) for name in PREVIEW_SPEEDS],
             value=ExecutionPlan.preview_speed,
             label=strings.SPEED,
             info=strings.SPEED_INFO,

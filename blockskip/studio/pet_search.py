@@ -17,6 +17,7 @@ from blockskip.data.subject_boxes import Box
 from blockskip.models import pet_finder
 from blockskip.studio import draft, draft_frames, tool_view
 from blockskip.studio.draft import Draft
+from blockskip.studio.formatting import in_words
 
 
 @dataclass(frozen=True)
@@ -46,10 +47,10 @@ def update(saved: Draft, model: str, kind: str) -> tuple[Search, Draft]:
             {file: _edges(seen.frame) for file, seen in sightings.items()}
         )
     except UserError as error:  # the rest of the page is shown all the same
-        return Search(problem=str(error)), saved
+        return Search(problem=in_words(error)), saved
     looking = len(sightings) < len(photos) and problem is None
     progress = (len(sightings) + 1, len(photos)) if looking else None
-    return Search(sightings, progress, str(problem or "")), saved
+    return Search(sightings, progress, in_words(problem) if problem else ""), saved
 
 
 def _search(photos: list[Path], folder: Path) -> UserError | None:

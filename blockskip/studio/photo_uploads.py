@@ -21,6 +21,7 @@ from starlette.routing import Route
 from blockskip.core.errors import BadInput, UserError
 from blockskip.core.validation import validated
 from blockskip.studio import draft, measuring
+from blockskip.studio.formatting import in_words
 from blockskip.studio.inputs import UploadPath
 
 URL = "/blockskip/photos"
@@ -51,7 +52,7 @@ def _answer(body: bytes) -> Response:
         added = add(sent.get("uploads"), sent.get("first", True))
         return JSONResponse({"photos": len(added.photos)})
     except UserError as error:
-        return JSONResponse({"problem": f"{error.title} {error.remedy}".strip()}, 400)
+        return JSONResponse({"problem": in_words(error)}, 400)
     except (ValueError, RecursionError):
         return JSONResponse({"problem": "photos: this is not what the page sends."}, 400)
 

@@ -13,7 +13,7 @@ from blockskip.models import pet_finder
 from blockskip.runs import likeness
 from blockskip.studio import draft, photo_set_view, pictures, strings, tool_view
 from blockskip.studio.draft import Draft, PreparedPhoto
-from blockskip.studio.formatting import action_button, e, json_attribute
+from blockskip.studio.formatting import action_button, e, json_attribute, kind_in_words
 from blockskip.studio.held_out import NONE, HeldOut
 from blockskip.studio.pet_search import Search
 
@@ -38,7 +38,7 @@ def photos(
     tiles = "".join(
         _tile(photo, findings[photo.file], photo.file in unseen) for photo in now.photos
     )
-    items = "".join(f"<li>{e(sentence)}</li>" for sentence in advice)
+    items = "".join(f"<li>{e(strings.translated(sentence))}</li>" for sentence in advice)
     hint = f'<ul class="advice">{items}</ul>' if items else ""
     return (
         f'{bad}<div class="photos" data-photos="{json_attribute(_for_dialog(now, settings, findings, search, unseen))}" '
@@ -63,7 +63,7 @@ def _rejected(now: Draft) -> str:
     if not now.rejected:
         return ""
     lines = "".join(
-        f"<li>{f'<b>{e(name)}</b>: ' if name else ''}{e(reason)}</li>"
+        f"<li>{f'<b>{e(strings.translated(name))}</b>: ' if name else ''}{e(strings.translated(reason))}</li>"
         for name, reason in now.rejected
     )
     return f'<div class="note warning" role="status"><b>{strings.PHOTOS_REJECTED}</b><ul>{lines}</ul></div>'
@@ -71,7 +71,7 @@ def _rejected(now: Draft) -> str:
 
 def _tile(photo: PreparedPhoto, findings: Sequence[photo_checks.Finding], unseen: bool) -> str:
     source = pictures.url(pictures.DRAFT, "", photo.file, version=photo.sha[:8])
-    problems = "; ".join(finding.text for finding in findings)
+    problems = "; ".join(strings.translated(finding.text) for finding in findings)
     badges = f'<span class="badge warn" title="{e(problems)}">!</span>' if findings else ""
     if photo.box:
         found = strings.PHOTO_FOUND if photo.framed_by == FINDER else strings.PHOTO_BOXED
@@ -118,7 +118,7 @@ def _search_status(search: Search, pet: str) -> str:
             f'value="{done - 1}" aria-label="{words}"></progress>'
         )
     unknown = next((s.kind for s in search.sightings.values() if not s.can_be_found), "")
-    words = e(strings.FINDER_UNKNOWN.format(kind=unknown))
+    words = e(strings.FINDER_UNKNOWN.format(kind=kind_in_words(unknown)))
     return f'<p class="hint">{words}</p>' if unknown else ""
 
 
@@ -193,7 +193,7 @@ def _for_dialog(
             "box": photo.box,
             "proposal": _proposal(photo, search),
             "unseen": photo.file in unseen if unseen.possible else None,
-            "findings": [finding.text for finding in findings[photo.file]],
+            "findings": [strings.translated(f.text) for f in findings[photo.file]],
         }
         for photo in now.photos
     ]

@@ -6,13 +6,16 @@ line.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from typing import Any
+
 from blockskip.core.errors import UserError
 from blockskip.core.presets import ModelRow, quality_table
 from blockskip.core.settings import Settings
 from blockskip.memory.planning.reason import Reason
 from blockskip.memory.planning.refusal import DoesNotFit
 from blockskip.memory.planning.run_sizes import offload, recomputed_blocks
-from blockskip.memory.planning.wording import TEMPLATES, Wording
+from blockskip.memory.planning.wording import TEMPLATES, Template, Wording
 from blockskip.studio import strings
 
 WORDS_A_TOKEN = 0.75  # approximate, for English text in T5 tokens
@@ -22,8 +25,8 @@ BIG_GAIN = 0.01  # likeness (DINO), about the gain from 256 to 512 px (budgets.t
 def amount(gib: float) -> str:
     """Return a size in GiB as a number: “6.7”, “8”, “211”, or “under 0.1”."""
     if 0 < gib < 0.05:
-        return "under 0.1"
-    return f"{round(gib) if gib >= 99.95 else round(gib, 1):g}"
+        return strings.ALMOST_NOTHING.format(amount=0.1)
+    return strings.number(round(gib) if gib >= 99.95 else round(gib, 1))
 
 
 def gb(gib: float) -> str:
@@ -33,7 +36,7 @@ def gb(gib: float) -> str:
 
 def reason_text(reason: Reason) -> str:
     """Return a reason for this page: GB with one decimal, without mentions of the command line."""
-    return _WORDING.render(reason)
+    return _PageWording({}).render(reason)
 
 
 def gain_text(reason: Reason) -> str:
@@ -41,14 +44,15 @@ def gain_text(reason: Reason) -> str:
 
     A cat owner cannot judge “512 px, 8 bits: 0.0153 more likeness expected”.
     """
-    return _GAIN_WORDING.render(reason)
+    own: dict[str, Template] = {"gives_likeness": _gives_likeness, "likeness_more": _likeness}
+    return _PageWording(own).render(reason)
 
 
 def refusal_text(error: UserError) -> tuple[str, str]:
     """Return an error's (problem, remedy) in this page's wording."""
     if isinstance(error, DoesNotFit):
         return reason_text(error.problem), reason_text(error.least)
-    return error.title, error.remedy
+    return strings.translated(error.title), strings.translated(error.remedy)
 
 
 def costs(s: Settings, row: ModelRow) -> list[str]:
@@ -102,7 +106,7 @@ def crop_words(s: Settings) -> list[tuple[str, str]]:
 def _size(gib: float, format_spec: str) -> str:
     """Format a size as the planner does, with at most one decimal."""
     text = f"{gib:{format_spec}}"
-    return f"{float(text):.1f} GB" if len(text.partition(".")[2]) > 1 else f"{text} GB"
+    return f"{strings.number(float(text), '.1f') if '.' in text else text} GB"
 
 
 def _gives_likeness(
@@ -134,7 +138,20 @@ def _in_short(fits: Reason, limit: Reason, result: Reason) -> str:
     return " ".join(map(reason_text, [fits, limit, result] if other else [fits, result]))
 
 
-_WORDING = Wording(TEMPLATES | strings.PLAN_TEMPLATES | {"in_short": _in_short}, _size)
-_GAIN_WORDING = Wording(
-    {**_WORDING.templates, "gives_likeness": _gives_likeness, "likeness_more": _likeness}, _size
-)
+class _PageWording(Wording):
+    """The planner's reasons in the language of the page."""
+
+    def __init__(self, own: Mapping[str, Template]) -> None:
+        templates = {**TEMPLATES, **strings.PLAN_TEMPLATES, "in_short": _in_short, **own}
+        super().__init__(templates, _size)
+
+    def get_value(self, key: int | str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Return a value, the names of settings in words."""
+        value = super().get_value(key, args, kwargs)
+        words = {"speed": strings.SPEEDS, "schedule": strings.SCHEDULES}.get(str(key))
+        return words[value] if words else value
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if isinstance(value, float) and not format_spec.endswith(" GiB"):
+            return strings.number(value, format_spec)
+        return super().format_field(value, format_spec)

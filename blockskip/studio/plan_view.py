@@ -15,13 +15,13 @@ from blockskip.core import stages
 from blockskip.core.errors import UserError
 from blockskip.core.presets import ModelRow
 from blockskip.core.settings import Settings
-from blockskip.core.units import GIB, duration
+from blockskip.core.units import GIB
 from blockskip.memory.planning.planner import Plan
 from blockskip.memory.planning.request import RAM_FOR_SYSTEM
 from blockskip.memory.planning.run_sizes import middle_bytes
 from blockskip.runs.expected_time import ExpectedTime
 from blockskip.studio import strings
-from blockskip.studio.formatting import note
+from blockskip.studio.formatting import duration, note
 from blockskip.studio.measuring import State
 from blockskip.studio.plan_strings import (
     amount,
@@ -150,7 +150,7 @@ def _blocks(s: Settings, row: ModelRow) -> str:
     if s.plan.front + s.plan.back:
         legend.append(("skipped", strings.PLAN_SKIPPED.format(count=s.plan.front + s.plan.back)))
     title = strings.PLAN_BLOCKS.format(count=row.num_blocks)
-    label = f"{row.title}. {title}: {'; '.join(words for _, words in legend)}"
+    label = f"{strings.translated(row.title)}. {title}: {'; '.join(words for _, words in legend)}"
     return (
         f'<figure class="plan-blocks"><figcaption><b>{title}</b></figcaption>'
         f'<div class="plan-strip" role="img" aria-label="{e(label)}">{stacks}</div>'

@@ -6,13 +6,13 @@ import threading
 import time
 
 from blockskip.core.errors import UserError
-from blockskip.core.units import duration
 from blockskip.runs import run_queue
 from blockskip.runs.expected_time import expected_time, finished_runs
 from blockskip.runs.folders import runs_dir
 from blockskip.runs.problem import reading
 from blockskip.runs.run import Run
 from blockskip.studio import queue_view, run_preferences, run_state, strings
+from blockskip.studio.formatting import duration
 
 _EVERY_S = 2.0  # only after a worker was killed: each calls the next one itself
 

@@ -25,6 +25,7 @@ from blockskip.runs import (
 from blockskip.runs.run import Run
 from blockskip.studio import background_jobs, inputs, run_preferences, run_state, strings
 from blockskip.studio.actions import find_run
+from blockskip.studio.formatting import kind_in_words
 
 if TYPE_CHECKING:
     from blockskip.models.lora.protocol import LoraNames
@@ -146,7 +147,8 @@ def copy_to_comfyui(run: str) -> None:
             "The file for ComfyUI has not been written yet.", "Choose ComfyUI as its format."
         )
     pet = run_preferences.pet_name(trained)
-    _messages[trained.name] = str(into_comfyui.copy_into_comfyui(trained, path, step, pet))
+    copied = into_comfyui.copy_into_comfyui(trained, path, step, pet)
+    _messages[trained.name] = strings.translated(str(copied))
 
 
 def show_folder(run: str) -> None:
@@ -227,33 +229,34 @@ def measure_more(run: str) -> None:
     runs."""
     measured = find_run(run)
     if (busy := run_state.running()) is not None:
-        raise WrongState(
-            f"“{run_preferences.pet_name(busy)}” is being trained.", strings.BUSY_REMEDY
-        )
+        name = run_preferences.pet_name(busy)
+        raise WrongState(strings.BUSY.format(name=name), strings.BUSY_REMEDY)
     likeness.start(measured, likeness_pictures.next_rounds(measured)[0])
 
 
 def model_card(run: Run, step: int, num_photos: int, judged: dict | None) -> str:
     """Return a description of the LoRA, with a blank line between paragraphs."""
     settings, row = run.settings(), presets.model_row(run.settings().model)
-    pet = run_preferences.pet_name(run)
-    parts = [
-        f"A LoRA that teaches {row.title} what {pet}, a {settings.class_name}, looks like. In prompts "
-        f"it is called “{settings.trigger} {settings.class_name}”.",
-        f"Learnt from {num_photos} photos in {step} steps (rank {settings.rank}, seed {settings.seed}) with "
-        f"{settings.plan.front + settings.plan.back} of {row.num_blocks} blocks skipped.",
-    ]
-    best = (judged or {}).get("by_step", {}).get(step, {})
-    if best.get("subject") is not None:
-        judge = "the demo world’s own judge" if row.demo else "the cosine of DINOv2’s features"
-        parts.append(
-            f"Likeness of its sample pictures to the photos, by {judge}: {best['subject']:.2f}."
-        )
-    parts.append(
-        "It knows this one animal from these photos; other animals, people and places are the base "
-        f"model’s. The base model’s licence applies to what you make with it: {row.licence}."
+    likeness = (judged or {}).get("by_step", {}).get(step, {}).get("subject")
+    facts = {
+        "model": strings.translated(row.title),
+        "pet": run_preferences.pet_name(run),
+        "kind": settings.class_name,
+        "animal": kind_in_words(settings.class_name),
+        "trigger": settings.trigger,
+        "photos": num_photos,
+        "steps": step,
+        "rank": settings.rank,
+        "seed": settings.seed,
+        "skipped": settings.plan.front + settings.plan.back,
+        "blocks": row.num_blocks,
+        "licence": row.licence,
+        "likeness": likeness,
+    }
+    told = [] if likeness is None else ["likeness_demo" if row.demo else "likeness"]
+    return "\n\n".join(
+        strings.CARD_PARTS[part].format(**facts) for part in ("what", "learnt", *told, "limits")
     )
-    return "\n\n".join(parts)
 
 
 def _last_step(run: Run) -> int:

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from blockskip.core.events import Done
 from blockskip.core.presets import ModelRow, model_row
 from blockskip.core.settings import Settings
-from blockskip.core.units import duration
 from blockskip.models.lora.comfyui_workflow import has_workflow
 from blockskip.runs.image_requests import ImageRequest
 from blockskip.studio import pictures, sheet_view, strings
-from blockskip.studio.formatting import action_button, e, json_attribute
+from blockskip.studio.formatting import action_button, duration, e, in_words, json_attribute
 from blockskip.studio.run_state import RunState
 from blockskip.studio.run_view import picture_urls, preview_prompts, step_label
 
@@ -33,7 +32,9 @@ def hero(
         peak = state.end.peak_vram_gib if state.end.peak_vram_gib > 0 else state.end.peak_rss_gib
         title = strings.DONE.format(name=name)
         about = strings.DONE_ABOUT.format(
-            time=duration(state.active_s), steps=state.end.steps, peak=f"{peak:.1f} GB"
+            time=duration(state.active_s),
+            steps=state.end.steps,
+            peak=f"{strings.number(peak, '.1f')} GB",
         )
     else:
         title = strings.STOPPED_READY.format(name=name)
@@ -152,7 +153,7 @@ def _request_card(request: ImageRequest, run: str) -> str:
         body = f'<div class="pair">{pair}</div>'
     else:
         words = strings.OWN_STATES[request.state].format(n=request.n, total=request.total)
-        why = f"{request.title} {request.remedy}" if request.state == "failed" else ""
+        why = in_words(request) if request.state == "failed" else ""
         body = f'<div class="pair empty"><p>{e(words)} {e(why)}</p></div>'
     return f'<li>{body}<p>{e(request.prompt)}</p><p class="hint">{e(facts)}</p>{delete}</li>'
 

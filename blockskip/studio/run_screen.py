@@ -32,7 +32,7 @@ from blockskip.studio import (
     strings,
     tool_view,
 )
-from blockskip.studio.formatting import e, note
+from blockskip.studio.formatting import e, in_words, kind_in_words, note
 
 PARTS = (
     "status",
@@ -151,7 +151,7 @@ def _result_parts(
         result_actions.measure_likeness(run)
     result_actions.ensure_image_worker(run)
     error, names = result_actions.export_error(run, format, step), result_actions.lora_names(run)
-    message = f"{error.title} {error.remedy}" if error else result_actions.last_message(run)
+    message = in_words(error) if error else result_actions.last_message(run)
     return {
         "hero": {"value": result_view.hero(state, settings, name, row, names.IN_COMFYUI, message)},
         **_file_parts(run, row, format, step, last),
@@ -178,7 +178,7 @@ def _likeness(run: Run, row: presets.ModelRow, step: int, judged: dict | None) -
     ready = row.demo or tool_view.is_ready(likeness.TOOL)
     now = likeness_view.Measuring(
         kept=step,
-        kind=run.settings().class_name,
+        kind=kind_in_words(run.settings().class_name),
         progress=likeness.progress(run),
         offer="" if ready else tool_view.offer(likeness.TOOL, strings.LIKENESS_OFFER),
         more=None if row.demo or not ready else likeness_pictures.next_rounds(run),
@@ -232,7 +232,9 @@ def run_summary(run: Run) -> list_view.RunSummary:
         with reading(run):
             return _summary(run)
     except UserError as error:
-        return list_view.unreadable(run.name, error.title, run_state.size_bytes(run))
+        return list_view.unreadable(
+            run.name, strings.translated(error.title), run_state.size_bytes(run)
+        )
 
 
 def _summary(run: Run) -> list_view.RunSummary:
@@ -245,11 +247,13 @@ def _summary(run: Run) -> list_view.RunSummary:
         state.status,
         state.step,
         settings.steps,
-        presets.model_row(settings.model).title,
+        strings.translated(presets.model_row(settings.model).title),
         info.get("started", ""),
         run_state.size_bytes(run),
         list_view.newest_picture(run.name, newest, _photo_files(run)),
-        state.end.title if isinstance(state.end, Failed) and state.status == "failed" else "",
+        strings.translated(state.end.title)
+        if isinstance(state.end, Failed) and state.status == "failed"
+        else "",
     )
 
 

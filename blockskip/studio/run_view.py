@@ -12,7 +12,7 @@ from blockskip.core.presets import model_row
 from blockskip.core.settings import Settings
 from blockskip.memory.planning.oom_fallback import describe
 from blockskip.studio import pictures, run_state, sheet_view, strings
-from blockskip.studio.formatting import clock, count_photos, e, note, time_left
+from blockskip.studio.formatting import clock, count_photos, e, kind_in_words, note, time_left
 from blockskip.studio.run_state import RunState, pending_command
 
 
@@ -28,10 +28,10 @@ def status(
     data-run says which run is drawn. info: as in run.toml. expected_s: how long it will take, None if unknown."""
     share = percent(state)
     facts = strings.FACTS.format(
-        kind=settings.class_name,
+        kind=kind_in_words(settings.class_name),
         photos=count_photos(num_photos),
         steps=settings.steps,
-        model=model_row(settings.model).title,
+        model=strings.translated(model_row(settings.model).title),
         budget=settings.budget_gib,
         started=clock(info.get("started", "")),
     )
@@ -136,8 +136,9 @@ def messages(state: RunState) -> str:
 
 def eased(planned: Settings, settings: Settings) -> str:
     """Return what was changed when graphics memory ran out, and the way back."""
-    changes = strings.EASED.format(changes=describe(planned, settings))
-    return note(changes, strings.EASED_BACK.format(button=strings.AS_PLANNED), "info")
+    changes = map(strings.translated, describe(planned, settings).split("; "))
+    told = strings.EASED.format(changes="; ".join(changes))
+    return note(told, strings.EASED_BACK.format(button=strings.AS_PLANNED), "info")
 
 
 def notes(state: RunState) -> str:
@@ -169,7 +170,7 @@ def previews(state: RunState, settings: Settings, photo_files: Sequence[str]) ->
     return (
         f'<section class="previews"><div class="title"><h2>{strings.PICTURES_TITLE}</h2>'
         f'<p class="hint">{strings.PICTURES_ABOUT}</p></div>'
-        f'<div class="strip"><span>{strings.PICTURES_PHOTOS}</span><div>{strip}</div></div>'
+        f'<div class="strip"><span>{strings.PICTURES_PHOTOS}</span><div tabindex="0" role="group" aria-label="{strings.PICTURES_PHOTOS}">{strip}</div></div>'
         f'<div class="scroll" tabindex="0" role="region" aria-label="{strings.PICTURES_TITLE}">'
         f"<table><thead><tr><td></td>{head}</tr></thead><tbody>{rows}</tbody></table></div>{sheet}</section>"
     )

@@ -27,6 +27,7 @@ from blockskip.studio import (
     run_screen,
     run_state,
     setup_screen,
+    strings,
 )
 
 PARTS = ("nav", "news", "list", *setup_screen.PARTS, *run_screen.PARTS)
@@ -35,7 +36,7 @@ MAX_LISTED = 60
 TOKEN = 6  # characters of a part's fingerprint: they are sent once a second
 CACHE_S = 0.5  # ticks of several tabs within this time share the same parts
 _cache_lock = threading.Lock()
-_parts_cache: dict[str, tuple[float, dict]] = {}
+_parts_cache: dict[tuple[str, str], tuple[float, dict]] = {}
 
 
 def initial_view() -> str:
@@ -69,11 +70,12 @@ def page_updates(view: str, tokens: str, fresh: bool = True) -> list:
 
 def _cached_parts(view: str, fresh: bool) -> dict[str, dict]:
     with _cache_lock:
-        at, parts = _parts_cache.get(view, (0.0, {}))
+        shown = strings.tag(), view
+        at, parts = _parts_cache.get(shown, (0.0, {}))
         if fresh or time.monotonic() - at > CACHE_S:
             parts = _parts(view)
             _parts_cache.clear() if len(_parts_cache) > 8 else None
-            _parts_cache[view] = time.monotonic(), parts
+            _parts_cache[shown] = time.monotonic(), parts
         return parts
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from blockskip.core import presets
 from blockskip.core.settings import Settings
-from blockskip.core.units import duration
 from blockskip.memory import monitor
 from blockskip.memory.planning.planner import Plan
 from blockskip.memory.planning.request import free_vram_gib
@@ -31,7 +30,7 @@ from blockskip.studio import (
     run_state,
     strings,
 )
-from blockskip.studio.formatting import action_button, action_link, e, note
+from blockskip.studio.formatting import action_button, action_link, duration, e, note
 
 PARTS = ("photos", "describe", "models", "wording", "marks", "plan", "own_words", "train", "busy")
 

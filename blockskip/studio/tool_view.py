@@ -35,7 +35,10 @@ def offer(name: str, summary: str) -> str:
     if status.state == "ready":
         return ""
     running = download is not None and download.state == "running"
-    about, button = f"{status.title}. {status.about}", _button(status, running)
+    about, button = (
+        f"{strings.translated(status.title)}. {strings.translated(status.about)}",
+        _button(status, running),
+    )
     return folded_offer(summary, about, status, download, button)
 
 

@@ -1,9 +1,9 @@
 """Screenshots of every state of the studio, from a real server and real trainings of the demo model:
 
-    PYTHONPATH=.:tests python tests/browser/screenshots.py DIR assets/evidence/studio
+    PYTHONPATH=.:tests python tests/browser/screenshots.py DIR assets/evidence/studio [LANGUAGE]
 
 Each state is taken at 1440 and 390 pixels, by day and by night, from four tabs of one server, and left
-in DIR as PNG; the second folder gets what the README shows.
+in DIR as PNG; the second folder gets what the README shows. LANGUAGE: “en” or “de”.
 """
 
 from __future__ import annotations
@@ -14,12 +14,15 @@ import sys
 import tempfile
 from pathlib import Path
 
+from helpers.browser_steps import wait_for_text
 from helpers.studio_server import Server, serve
 from PIL import Image
 from playwright.sync_api import Page, sync_playwright
 
+from blockskip.core import stages
 from blockskip.core.paths import ASSETS, data_dir
 from blockskip.runs.run import list_runs
+from blockskip.studio import strings
 
 SWITCHES = "--no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars".split()
 LOOKS = [(width, theme) for width in (1440, 390) for theme in ("light", "dark")]
@@ -33,7 +36,9 @@ class Camera:
     def __init__(self, browser: object, server: Server, out: Path) -> None:
         self.out, self.tabs = out, []
         for width, theme in LOOKS:
-            context = browser.new_context(viewport={"width": width, "height": 900})
+            context = browser.new_context(
+                viewport={"width": width, "height": 900}, locale=strings.tag()
+            )
             page = context.new_page()
             page.set_default_timeout(LONG)
             page.goto(server.address)
@@ -103,9 +108,9 @@ def training(camera: Camera) -> None:
     for other, _, _ in camera.tabs[1:]:
         show(other, run)
     camera.take("starting", wait_ms=300)
-    page.wait_for_function("document.querySelector('.doing').innerText.includes('skipped blocks')")
+    wait_for_text(page, ".doing", strings.STAGES[stages.RESIDUALS], LONG)
     camera.take("skipped-blocks", wait_ms=0)
-    page.wait_for_function("document.querySelectorAll('#previews img[alt*=Step]').length >= 8")
+    page.wait_for_function("document.querySelectorAll('#previews td img').length >= 12")
     camera.take("learning")
     page.locator("#pause").click()
     page.wait_for_selector("#messages .note")
@@ -128,7 +133,7 @@ def others(camera: Camera) -> None:
     page.wait_for_selector("#photos .tiles li:nth-child(5)")
     page.locator("#train").click()
     page.wait_for_selector("#status .status.running")
-    page.wait_for_function("document.querySelector('.doing').innerText.includes('step')")
+    page.wait_for_function("/\\d/.test(document.querySelector('.doing').innerText)")
     page.locator("#pause").click()
     page.wait_for_selector("#messages .note")
     second = list_runs()[0]
@@ -177,4 +182,5 @@ def main(out: Path, readme: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    with strings.language(sys.argv[3] if len(sys.argv) > 3 else strings.tag()):
+        main(Path(sys.argv[1]), Path(sys.argv[2]))

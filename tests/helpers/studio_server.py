@@ -38,6 +38,8 @@ free_ram = monitor.free_ram_gib()
 monitor.free_ram_gib = lambda: free_ram
 from blockskip.runs import run as runs
 runs.WORKER = os.environ.get("STUB_WORKER", runs.WORKER)
+from tests.helpers import pseudo_language
+pseudo_language.add()
 from blockskip.studio.app import main
 sys.exit(main(port=int(sys.argv[1]), browser=False, data_dir=sys.argv[2]))
 """

@@ -1,8 +1,6 @@
-"""Sentences about results, the list of trainings, and problems."""
+"""Sentences about results and the list of trainings."""
 
 from __future__ import annotations
-
-from blockskip.studio.strings.setup import OWN_PHOTOS_ANYWAY
 
 # results
 
@@ -42,6 +40,28 @@ PREPARING = "Writing and checking …"
 DOWNLOAD_WORKFLOW = "ComfyUI workflow"
 TO_COMFYUI = "Copy into ComfyUI"
 CARD_TITLE = "About this file"
+CARD_PARTS = {
+    "what": (
+        "A LoRA that teaches {model} what {pet}, a {animal}, looks like. In prompts it is called "
+        "“{trigger} {kind}”."
+    ),
+    "learnt": (
+        "Learnt from {photos} photos in {steps} steps (rank {rank}, seed {seed}) with {skipped} of "
+        "{blocks} blocks skipped."
+    ),
+    "likeness": (
+        "Likeness of its sample pictures to the photos, by the cosine of DINOv2’s features: "
+        "{likeness:.2f}."
+    ),
+    "likeness_demo": (
+        "Likeness of its sample pictures to the photos, by the demo world’s own judge: "
+        "{likeness:.2f}."
+    ),
+    "limits": (
+        "It knows this one animal from these photos; other animals, people and places are the base "
+        "model’s. The base model’s licence applies to what you make with it: {licence}."
+    ),
+}
 CARD_LICENCE = "Base model’s licence: {licence}"
 
 COMPARE_TITLE = "Before and after"
@@ -123,6 +143,12 @@ SHEET_ABOUT = "{model} without and with the LoRA"
 SHEET_SAVE = "Save as one picture"
 SHEET_SHARE = "Share it"
 SHEET_SHARED = "Copied: paste it where you like"
+SHEET_NAMES = {  # of files
+    "own": "{name} own pictures",
+    "pair": "{name} step {step}",
+    "steps": "{name} by step",
+}
+SHEET_EMPTY = "There are no such pictures."
 PICTURE_SAVE = "Save this picture"
 SHOW_FOLDER = "Show in folder"
 FOLDER_SHOWN = "Shown in the file manager: {folder}"
@@ -188,32 +214,3 @@ LIST_RENAME_ASK = "New name for the pet"
 NO = "Cancel"
 LIST_UNREADABLE = "{state} · {size} on disk"
 LIST_FACTS = "{state} · {step} of {steps} steps · {model} · {size} on disk · {started}"
-
-# problems
-
-GENERAL_ERROR = "Something unexpected went wrong. Details are in {log}."
-BEHIND = "The studio is busy and answers late. This page catches up by itself."
-NO_PHOTOS = "There are no photos yet."
-NO_PHOTOS_REMEDY = "Add photos of your pet, or try it with the demo pet."
-NO_NAME = "Your pet has no name yet."
-NO_NAME_REMEDY = "Type its name. Only the letters A to Z are used."
-NO_KIND = "The kind of animal is missing."
-NO_KIND_REMEDY = "Choose cat, dog, … or type another."
-BUSY_REMEDY = "Wait until it is done, or pause it first."
-OWN_PHOTOS_TITLE = "The demo model only knows drawn pets."
-OWN_PHOTOS_REMEDY = f"Tick “{OWN_PHOTOS_ANYWAY}” if you want to see how training works."
-BUDGET_NO_NUMBER = "Enter the budget as a number."
-BUDGET_NO_NUMBER_REMEDY = "It is in GB, for example 8."
-NO_RUN = "This training no longer exists."
-NO_RUN_REMEDY = "Choose another one from the list."
-ALREADY_OPEN = "%s is already open at %s"
-OPENING = "BlockSkip Studio is just being opened by another window."
-OPENING_REMEDY = "Wait a moment, then start it again."
-NO_KEY = (
-    "Open the studio by its launcher (./launch.sh, on Windows launch.bat): it opens the address that "
-    "lets you in."
-)
-OPEN_AT = "%s is open at %s (Ctrl-C closes it; a running training continues)"
-DATA_GONE = "Reconnect the drive, or delete {location_file} to go back to the default folder."
-NO_WINDOW = "No window could be opened (it needs the package pywebview). Using the browser instead."
-CLOSED = "The studio is closed. A running training continues; open the studio again to watch it."
