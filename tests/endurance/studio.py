@@ -121,7 +121,7 @@ def train_once(server: studio_server.Server, number: int) -> Run:
         call(server, "resume", run.name)
     tab = Tab(server, tick_number(server), f"watching-{number}", run.name)
     until = time.monotonic() + LONGEST_S
-    while run.worker() is not None and time.monotonic() < until:
+    while run.state() in ("new", "running") and time.monotonic() < until:
         tab.tick()
         time.sleep(0.5)
     assert run.state() == "done", run.state()
@@ -152,6 +152,9 @@ def many_runs(data: Path, count: int, tell: Callable[[int], None]) -> dict:
             answer = (meters.processor_ms(process) - before) / (10 * len(tabs))
             held = meters.of_process(process)
             held["temporary files"] = meters.temporary_files(data)
+            held[meters.KEPT] = sum(
+                meters.of_process(child)[meters.OWN] for child in _workers(process)
+            )
             samples.append(held | {meters.ANSWER: answer})
             grown.append(meters.sizes(data))
             tell(number + 1)
@@ -159,10 +162,23 @@ def many_runs(data: Path, count: int, tell: Callable[[int], None]) -> dict:
 
 
 def _wait_for_helpers(process: psutil.Process) -> None:
-    """Wait until what the results page has begun is over, such as a measurement."""
+    """Wait until what the results page has begun is over, such as a measurement. The worker stays
+    for the next training."""
     until = time.monotonic() + LONGEST_S
-    while any(_works(child) for child in process.children()) and time.monotonic() < until:
+    while time.monotonic() < until:
+        others = set(process.children()) - set(_workers(process))
+        if not any(_works(child) for child in others):
+            break
         time.sleep(0.2)
+
+
+def _workers(process: psutil.Process) -> list[psutil.Process]:
+    """Return the processes that train, or keep a model open for the next training."""
+    return [
+        child
+        for child in process.children()
+        if _works(child) and "blockskip.runs.worker_entry" in child.cmdline()
+    ]
 
 
 def _works(process: psutil.Process) -> bool:
