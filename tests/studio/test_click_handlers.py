@@ -1,5 +1,6 @@
 """Presses inside drawn parts: what each does, and that nothing they carry does any harm."""
 
+import contextlib
 import json
 import math
 import re
@@ -9,7 +10,7 @@ import gradio as gr
 import pytest
 from helpers import fake_feed
 
-from blockskip.core import files
+from blockskip.core import file_manager, files
 from blockskip.core.errors import BadInput
 from blockskip.core.paths import ASSETS
 from blockskip.runs import image_requests
@@ -100,6 +101,17 @@ def test_hostile_presses_do_no_harm(house, finished, event, told, what):
     assert house() == before
     assert finished.folder.exists(), "no name that is not its own deletes it"
     json.dumps(files.read_json(draft.photos_dir().parent / "draft.json"), allow_nan=False)
+
+
+def test_the_file_manager_is_sent_to_trainings_only(house, finished, event, monkeypatch):
+    """And what it is sent is a whole path, which no program takes for an option."""
+    shown, press = [], actions.user_errors(page.on_click)
+    monkeypatch.setattr(file_manager, "show", shown.append)
+    for name in (finished.name, *map(str, HOSTILE), "..", "../..", "-e", "--help", "/etc", "."):
+        with contextlib.suppress(gr.Error):
+            press(finished.name, "", event(do="show_folder", run=name))
+    assert len(shown) == 1 and shown[0].is_absolute()
+    assert shown[0].is_relative_to(finished.folder)
 
 
 @pytest.mark.parametrize("said", [{}, {"do": None}, {"do": ["model"]}, {"do": {}}, {"do": 3}])
