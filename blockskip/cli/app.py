@@ -21,7 +21,7 @@ from blockskip.cli.errors import console, exit_code_of
 from blockskip.cli.lab import lab
 from blockskip.cli.likeness import likeness_
 from blockskip.cli.models import models, plan
-from blockskip.cli.new_run import make_run
+from blockskip.cli.new_run import make_run, shared
 from blockskip.cli.queue import queue
 from blockskip.cli.results import export, preview
 from blockskip.core import presets
@@ -76,6 +76,7 @@ def train(
     adapter: options.Adapter = "auto",
     hold_out: options.HoldOut = "auto",
     device: options.Device = "auto",
+    processes: options.Processes = 1,
     out: Annotated[str, typer.Option(help="Name or folder of the new run.")] = "",
     as_json: Json = False,
 ) -> None:
@@ -93,7 +94,7 @@ def train(
         trigger=trigger,
         class_name=class_name,
         budget_gib=budget,
-        **storage.available_memory(ram),
+        **storage.available_memory(ram, processes=processes),
         skip=skip,
         precision=options.of_model(precision, model),
         arithmetic=arithmetic,
@@ -117,7 +118,7 @@ def train(
     number = None if hold_out == "auto" else int(hold_out)
     from blockskip.cli.progress import watch_run
 
-    run = make_run(settings, paths, out, frames == "auto", number)
+    run = make_run(shared(settings, processes), paths, out, frames == "auto", number)
     raise typer.Exit(watch_run(run, start=True, as_json=as_json))
 
 

@@ -9,9 +9,26 @@ from rich.text import Text
 
 from blockskip.cli.errors import console
 from blockskip.core import presets
+from blockskip.core.errors import BadInput
 from blockskip.core.settings import Settings
 from blockskip.models import sources
 from blockskip.runs.run import Run, create_run
+
+
+def shared(settings: Settings, processes: int) -> Settings:
+    """Return settings in which several processes have the same share of a step's draws.
+
+    Raises BadInput if they cannot be shared.
+    """
+    draws = settings.plan.draws_per_step
+    if draws % processes:
+        raise BadInput(
+            f"The {draws} pictures of a step cannot be shared by {processes} processes.",
+            f"Give a --batch that {processes} divides.",
+        )
+    own = draws // processes
+    batch = max(size for size in range(1, settings.plan.batch + 1) if own % size == 0)
+    return settings.changed(batch=batch, accumulation=draws // batch, processes=processes)
 
 
 def make_run(

@@ -208,6 +208,13 @@ Compile = Annotated[
 ]
 Patches = Annotated[settings.Patches | None, typer.Option(help="Schedule of crop sizes.")]
 Steps = Annotated[int | None, typer.Option(help="Optimiser steps.", callback=one_or_more)]
+Processes = Annotated[
+    int,
+    typer.Option(
+        help="Processes that share each step, one on each card. Gains time with a large --batch only.",
+        callback=one_or_more,
+    ),
+]
 Batch = Annotated[
     int | None, typer.Option(help="Draws per batch. Default: what fits.", callback=one_or_more)
 ]

@@ -117,6 +117,7 @@ class ExecutionPlan:
     batch: OneOrMore = 1  # draws per forward pass of the trained blocks
     accumulation: OneOrMore = 1  # batches averaged by one optimiser step
     window_steps: OneOrMore = 50  # optimiser steps per residual window
+    processes: OneOrMore = 1  # that share the draws of a step, one on each card
     micro_batch: OneOrMore = 16  # draws per block forward while a window is computed
     # of the trained blocks, how many (from the first on) compute their activations again in the
     # backward pass instead of keeping them; ALL_BLOCKS: all, however many there are
@@ -139,6 +140,15 @@ class ExecutionPlan:
     def _crops_grow(self) -> ExecutionPlan:
         if self.s_max_px < self.s_min_px:
             raise ValueError(f"s_max_px = {self.s_max_px} is below s_min_px = {self.s_min_px}")
+        return self
+
+    @model_validator(mode="after")
+    def _draws_are_shared(self) -> ExecutionPlan:
+        if self.accumulation % self.processes:
+            raise ValueError(
+                f"{self.batch} x {self.accumulation} draws a step are not shared by "
+                f"{self.processes} processes"
+            )
         return self
 
     @property

@@ -68,10 +68,10 @@ def usage() -> Usage:
 
 
 def available_memory(
-    ram_gib: float | None = None, disk_gib: float | None = None
+    ram_gib: float | None = None, disk_gib: float | None = None, processes: int = 1
 ) -> AvailableMemory:
     """Return the given values, by default this PC's RAM and the free space on the data drive. What
-    is free of a RAM that was given is not known.
+    is free of a RAM that was given is not known. processes: those that share the RAM.
 
     Free space includes existing quantised blocks, which the next run reuses. Raises UserError if
     the drive is missing.
@@ -83,7 +83,11 @@ def available_memory(
     if disk_gib is None:
         free = files.free_bytes(data_dir()) + files.folder_size(data_dir() / QUANTISED_CACHE)
         disk_gib = round(free / GIB, 1)
-    return {"ram_gib": ram_gib, "free_ram_gib": free_ram_gib, "disk_gib": disk_gib}
+    return {
+        "ram_gib": ram_gib / processes,
+        "free_ram_gib": free_ram_gib / processes,
+        "disk_gib": disk_gib,
+    }
 
 
 def clean_all() -> int:

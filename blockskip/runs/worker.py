@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import astuple, replace
 from pathlib import Path
 
 import torch
@@ -27,8 +26,7 @@ from blockskip.memory.slow_steps import Slowdown
 from blockskip.memory.usage_peaks import DiskMonitor
 from blockskip.memory.vram_cap import limit_vram, untried_device_warning
 from blockskip.models import sources
-from blockskip.models.sources import Source
-from blockskip.runs import checkpoints, event_log, results, slow_steps
+from blockskip.runs import checkpoints, event_log, identity, ranks, results, slow_steps
 from blockskip.runs.folders import step_of
 from blockskip.runs.kept_model import KeptModel
 from blockskip.runs.previewer import Previewer, with_pictures
@@ -36,6 +34,7 @@ from blockskip.runs.reporter import Reporter
 from blockskip.runs.run import Run
 from blockskip.sampling.loaded_model import LoadedModel
 from blockskip.training.draws import TrainingData
+from blockskip.training.ranks import Ranks
 from blockskip.training.trainer import Trainer
 
 log = logging.getLogger(__name__)
@@ -92,7 +91,9 @@ class Worker:
         photos = self._read_photos()
         source = sources.find_model(self.row)
         with self.reporter.stage(stages.LOAD):
-            fingerprint = self._fingerprint(photos, source)
+            fingerprint = identity.check(
+                self.run, photos, source, lambda n, total: self._progress(stages.LOAD, n, total)
+            )
             model = self.kept.take(self.settings) or LoadedModel(
                 self.settings, source, lambda n, total: self._progress(stages.LOAD, n, total)
             )
@@ -100,6 +101,15 @@ class Worker:
         self.reporter.warn(model.arithmetic_warning())
         model.compile_blocks(self.reporter.warn)
         data = self._encode(model, photos, fingerprint)
+        with ranks.joined(self.run, self.settings, data, newest) as rank:
+            trainer = self._trainer(model, data, fingerprint, rank)
+            if newest:
+                trainer.load(newest[0])
+            self._train_to_the_end(trainer, model)
+
+    def _trainer(
+        self, model: LoadedModel, data: TrainingData, fingerprint: str, rank: Ranks
+    ) -> Trainer:
         with self.reporter.stage(stages.TRAIN):  # the trained blocks are loaded
             trainer = Trainer(
                 model.transformer,
@@ -111,10 +121,12 @@ class Worker:
                 fingerprint,
                 lambda n, total: self._progress(stages.RESIDUALS, n, total),
                 self.reporter.stage,
+                rank,
             )
         model.share_lora(trainer.lora)
-        if newest:
-            trainer.load(newest[0])
+        return trainer
+
+    def _train_to_the_end(self, trainer: Trainer, model: LoadedModel) -> None:
         previewer = Previewer(self.reporter, model)
         try:
             self._train(trainer, previewer)
@@ -160,39 +172,7 @@ class Worker:
                     Note(text=f"{rejected.name} is left out: {rejected.reason}", level="warning")
                 )
             self.reporter.progress(stages.PHOTOS, len(good), len(good))
-        return [self._with_recorded_caption(photo) for photo in good]
-
-    def _with_recorded_caption(self, photo: Photo) -> Photo:
-        """Return the photo with the caption that the first start recorded, if there was one.
-
-        Other versions may read caption files otherwise, and a run keeps what it began with.
-        """
-        recorded = {facts["file"]: facts["caption"] for facts in self.info.get("photos", ())}
-        return replace(photo, caption=recorded.get(photo.path.name, photo.caption))
-
-    def _fingerprint(self, photos: list[Photo], source: Source) -> str:
-        """Return the fingerprint of settings, photos and model.
-
-        The first start records photos and model. Later starts raise UserError if they changed.
-        """
-        # the first fingerprint of large files takes minutes on a slow disk
-        model = source.fingerprint(lambda n, total: self._progress(stages.LOAD, n, total))
-        if adapter := self.settings.training_adapter:
-            model = files.fingerprint(model, sources.lora_path(adapter).read_bytes())
-        identity = {
-            "model_fingerprint": model,
-            "photos": [_identity(photo) for photo in photos],
-        }
-        recorded = {key: self.info[key] for key in identity if key in self.info}
-        if recorded and recorded != identity:
-            changed = "photos" if recorded["photos"] != identity["photos"] else "model"
-            raise BadFile(
-                f"The {changed} of run “{self.run.name}” changed since it began.",
-                "Put them back as they were, or start a new run.",
-            )
-        if not recorded:
-            self.run.write_info(self.info | identity | {"torch": torch.__version__})
-        return self.run.fingerprint()
+        return identity.with_recorded_captions(good, self.info)
 
     def _encode(self, model: LoadedModel, photos: list[Photo], fingerprint: str) -> TrainingData:
         """Encode the training data, and cache preview prompts and the empty prompt in the model."""
@@ -331,15 +311,6 @@ class Worker:
                 peak_vram_gib=max(self.reporter.peaks.held_gib.values()),
             )
         )
-
-
-def _identity(photo: Photo) -> dict:
-    """Return the photo's data that draws depend on.
-
-    Without a box the key is missing, as in runs made before boxes existed.
-    """
-    box = {"box": list(astuple(photo.box))} if photo.box else {}
-    return {"file": photo.path.name, "sha": photo.sha, "caption": photo.caption, **box}
 
 
 def _planned_disk_gib(settings: Settings) -> float:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from blockskip.core import flow_matching
+from blockskip.core.safetensors_files import load_tensors, read_metadata, save_tensors
 from blockskip.data.schedule import Draw
 from blockskip.models.families.base import Text
 
@@ -26,6 +29,26 @@ class TrainingData:
     captions: Sequence[int]  # row of `text` for each photo
     class_caption: int  # row of `text` for the bare class word
     empty_caption: int  # row of `text` for ""
+
+    def save(self, path: Path) -> None:
+        """Write everything to a file of tensors. Raises UserError on a disk error."""
+        facts = {
+            "draws": [asdict(draw) for draw in self.draws],
+            "captions": list(self.captions),
+            "class_caption": self.class_caption,
+            "empty_caption": self.empty_caption,
+        }
+        tensors = {"latents": self.latents, "embeds": self.text.embeds}
+        tensors["pooled_or_mask"] = self.text.pooled_or_mask
+        save_tensors(path, tensors, {"facts": json.dumps(facts)}, lasting=False)
+
+    @staticmethod
+    def load(path: Path) -> TrainingData:
+        """Read what `save` wrote. Raises BadFile."""
+        tensors, facts = load_tensors(path), json.loads(read_metadata(path)["facts"])
+        draws = [Draw(**draw) for draw in facts.pop("draws")]
+        text = Text(tensors["embeds"], tensors["pooled_or_mask"])
+        return TrainingData(draws, tensors["latents"], text, **facts)
 
     def timesteps(self, rows: Sequence[int]) -> Tensor:
         """Return t of each draw, (B,) float32."""

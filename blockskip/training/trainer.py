@@ -31,6 +31,7 @@ from blockskip.training import optimizer
 from blockskip.training.checkpoint import read_checkpoint, save_checkpoint
 from blockskip.training.draws import TrainingData
 from blockskip.training.lora import add_lora, restore, snapshot
+from blockskip.training.ranks import ALONE, Ranks
 from blockskip.training.residuals import PriorPass, Span, WindowInputs, compute_window
 from blockskip.training.skipping import StepInputs, skip_blocks, text_for_middle, velocity
 from blockskip.training.windows import WindowStore, load_rows, save_window
@@ -70,7 +71,8 @@ class Trainer:
     model: diffusers' transformer, frozen. window_dir: folder of the residual windows. fingerprint:
     identifies the run; checkpoints of other runs are refused. progress(n, total): blocks done in a
     window. stage(name): context manager entered around each window ("residuals"). pinned: the
-    frozen weights that it loaded onto the device, which outlive it.
+    frozen weights that it loaded onto the device, which outlive it. ranks: the processes that share
+    its steps.
 
     Other training methods are subclasses (lab/ablation/baselines.py) that override some of:
 
@@ -99,11 +101,12 @@ class Trainer:
         fingerprint: str,
         progress: Callable[[int, int], None] = lambda n, total: None,
         stage: Callable[[str], AbstractContextManager] = lambda name: nullcontext(),
+        ranks: Ranks = ALONE,
     ) -> None:
         self.model, self.family, self.settings, self.data = model, family, settings, data
         self.device, self.fingerprint = device, fingerprint
         self.windows = WindowStore(window_dir, fingerprint)
-        self.progress, self.stage = progress, stage
+        self.progress, self.stage, self.ranks = progress, stage, ranks
         self.trained = self.span_type(settings.plan.front, settings.plan.back)
         self.span = self.trained if self.skips else Span(0, 0)
         self.side_px = settings.plan.side_px
@@ -172,6 +175,8 @@ class Trainer:
             kind += f" {settings.plan.number_type}"
         if settings.plan.int8_products:
             kind += f" {files.fingerprint(*int8_linears(self.model))}"
+        if self.ranks.size > 1:
+            kind += f" {self.ranks.rank} of {self.ranks.size}"
         stamp = self.windows.stamp(kind, rows, self.window_lora)
         path = self.windows.path(number)
         self.windows.remove(keep=number)
@@ -190,7 +195,9 @@ class Trainer:
         save_window(path, window | {"target": target}, stamp)
         return path
 
-    def window_features(self, rows: range, prior_pass: PriorPass | None) -> dict[str, Tensor]:
+    def window_features(
+        self, rows: Sequence[int], prior_pass: PriorPass | None
+    ) -> dict[str, Tensor]:
         """Compute the tensors that steps need of a window's draws, with the current LoRA."""
         settings = self.settings
         return compute_window(
@@ -205,12 +212,14 @@ class Trainer:
             self.device.type == "cpu" or len(rows) <= settings.plan.window_on_card,
         )
 
-    def window_rows(self, first: int) -> range:
-        """Return the draws of the window from step `first` on. Each is used `reuse` times."""
+    def window_rows(self, first: int) -> Sequence[int]:
+        """Return this process's draws of the window from step `first` on. Each is used `reuse` times."""
         settings = self.settings
         num_steps = min(settings.plan.window_steps, settings.steps - first)
         start = first // settings.plan.window_steps * settings.window_draws
-        return range(start, start + settings.fresh_steps(num_steps) * settings.plan.draws_per_step)
+        per_step = settings.plan.draws_per_step
+        rows = range(start, start + settings.fresh_steps(num_steps) * per_step)
+        return self.ranks.own(rows, per_step)
 
     def inputs(self, rows: Sequence[int]) -> WindowInputs:
         """Return the model's inputs for these draws, in the model's dtype."""
@@ -225,12 +234,12 @@ class Trainer:
         """Return `text`, reduced to what the middle blocks read."""
         return text_for_middle(self.family, self.span, self.text(rows))
 
-    def prior_pass(self, rows: range) -> PriorPass | None:
+    def prior_pass(self, rows: Sequence[int]) -> PriorPass | None:
         """Return the PriorPass for the window's prior-preservation draws; None if it has none."""
         prior = self.data.prior_rows(rows)
         if not prior:
             return None
-        return PriorPass(self.inputs(prior), self._untrained_lora, [i - rows.start for i in prior])
+        return PriorPass(self.inputs(prior), self._untrained_lora, [rows.index(i) for i in prior])
 
     @contextmanager
     def _untrained_lora(self, name: str) -> Iterator[None]:
@@ -242,7 +251,7 @@ class Trainer:
         finally:
             restore(lora, current)
 
-    def targets(self, rows: range, prior_pass: PriorPass | None) -> Tensor:
+    def targets(self, rows: Sequence[int], prior_pass: PriorPass | None) -> Tensor:
         """Return the target ε - x_0 per draw; prior draws get the untrained model's velocity."""
         target = self.data.velocity(rows)
         if prior_pass:
@@ -278,6 +287,8 @@ class Trainer:
             for parameter in self.lora.values():
                 if parameter.grad is not None:
                     parameter.grad /= self.loss_scale
+        found = [p.grad for p in self.lora.values() if p.grad is not None]
+        self.ranks.sum([*shares, *found])
         gradients = nn.utils.clip_grad_norm_(self.lora.values(), 1.0)
         # one copy, since each makes the CPU wait for the GPU
         *losses, norm = torch.stack([*shares, gradients]).tolist()
@@ -290,11 +301,12 @@ class Trainer:
         shares = []
         self.optimizer.zero_grad(set_to_none=True)
         draws = self.window_rows(first)
-        start = (self.step - first) * settings.plan.draws_per_step % len(draws)
+        per_step = settings.plan.draws_per_step // self.ranks.size
+        start = (self.step - first) * per_step % len(draws)
         with self.step_model() as step_inputs:
             if settings.plan.middle == "leaves" and not self._held:
                 self._held = pin_on_device(self.device, self.model, keep=True)
-            for row in range(start, start + settings.plan.draws_per_step, settings.plan.batch):
+            for row in range(start, start + per_step, settings.plan.batch):
                 window = load_rows(path, row, row + settings.plan.batch, self.device)
                 text = self.step_text(draws[row : row + settings.plan.batch]).to(self.device)
                 share = micro_step(

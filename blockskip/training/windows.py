@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -28,7 +28,7 @@ class WindowStore:
             if path != self.path(keep):
                 path.unlink(missing_ok=True)
 
-    def stamp(self, precision: str, rows: range, lora: Mapping[str, Tensor]) -> str:
+    def stamp(self, precision: str, rows: Sequence[int], lora: Mapping[str, Tensor]) -> str:
         """Hash a window's inputs: the run, the draws, the LoRA and the frozen blocks' precision.
 
         The precision may change during a run. Extending a run may lengthen its last window and
@@ -36,7 +36,7 @@ class WindowStore:
         """
         # sorted, because a checkpoint lists the same tensors in another order
         tensors = (tensor.cpu().numpy().tobytes() for _, tensor in sorted(lora.items()))
-        return files.fingerprint(self.fingerprint, precision, rows.start, rows.stop, *tensors)
+        return files.fingerprint(self.fingerprint, precision, rows[0], rows[-1] + 1, *tensors)
 
     def has(self, number: int, stamp: str) -> bool:
         """Return whether window `number` exists and has this stamp."""

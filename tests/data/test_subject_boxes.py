@@ -14,7 +14,7 @@ from blockskip.data.photos import find_photos, read_photos
 from blockskip.data.subject_boxes import Box, box_path, propose_box, read_box, write_box
 from blockskip.lab.demo_world.render import render
 from blockskip.lab.demo_world.world import random_pet, random_scene
-from blockskip.runs import worker
+from blockskip.runs import identity
 from blockskip.runs.run import create_run
 
 BOX = Box(0.1, 0.25, 0.75, 1.0)
@@ -78,10 +78,10 @@ def test_a_box_by_hand_is_read_and_copied_into_the_run(photo):
 def test_a_run_is_known_by_its_boxes_too(photo):
     """Without a box as before boxes; with one, through run.toml and back."""
     plain = read_photos([photo], "a cat")[0][0]
-    assert worker._identity(plain) == {"file": photo.name, "sha": plain.sha, "caption": "a cat"}
-    told = worker._identity(dataclasses.replace(plain, box=Box(0, 0.1, 1 / 3, 1)))
+    assert identity.photo_facts(plain) == {"file": photo.name, "sha": plain.sha, "caption": "a cat"}
+    told = identity.photo_facts(dataclasses.replace(plain, box=Box(0, 0.1, 1 / 3, 1)))
     assert tomllib.loads(tomli_w.dumps(told)) == told
-    assert told != worker._identity(dataclasses.replace(plain, box=Box(0, 0.1, 0.3, 1)))
+    assert told != identity.photo_facts(dataclasses.replace(plain, box=Box(0, 0.1, 0.3, 1)))
 
 
 def test_the_proposal_finds_pets_of_all_colours_in_all_places():

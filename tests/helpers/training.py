@@ -12,6 +12,7 @@ from blockskip.data.schedule import build_schedule
 from blockskip.models.families.base import Text
 from blockskip.models.families.flux import Flux
 from blockskip.training.draws import TrainingData
+from blockskip.training.ranks import ALONE, Ranks
 from blockskip.training.trainer import Trainer
 
 CPU = torch.device("cpu")
@@ -39,6 +40,7 @@ def trainer(
     fingerprint: str = "f",
     device: torch.device = CPU,
     dtype: torch.dtype = torch.float32,
+    ranks: Ranks = ALONE,
 ) -> Trainer:
     photos = [Photo(path=Path("a.png"), caption="a cat", width=96, height=120, sha="")] * 2
     torch.manual_seed(11)
@@ -51,9 +53,8 @@ def trainer(
         class_caption=2,
         empty_caption=2,
     )
-    return Trainer(
-        nn.Module.to(tiny_flux(), dtype), Flux(), settings, data, device, folder, fingerprint
-    )
+    model = nn.Module.to(tiny_flux(), dtype)
+    return Trainer(model, Flux(), settings, data, device, folder, fingerprint, ranks=ranks)
 
 
 def losses(job: Trainer, steps: int = 10**6) -> list[float]:

@@ -8,6 +8,7 @@ from blockskip.cli import app
 from blockskip.core.paths import ASSETS, data_dir
 from blockskip.core.settings import Settings
 from blockskip.data import caption_files
+from blockskip.runs import identity
 from blockskip.runs.run import Run, create_run, list_runs
 from blockskip.runs.worker import Worker
 from blockskip.studio import actions, draft, panels, photo_set_view
@@ -118,7 +119,9 @@ def test_a_started_run_keeps_the_captions_that_it_began_with(folder):
     worker = Worker(run)
     photos = worker._read_photos()
     assert [photo.caption for photo in photos] == ["Ò»Ö»Ã¨"]
-    assert worker._fingerprint(photos, Source()), "and it is not refused as changed"
+    assert identity.check(run, photos, Source(), lambda n, total: None), (
+        "and it is not refused as changed"
+    )
 
 
 def test_the_page_takes_every_file_and_knows_captions_by_their_endings():

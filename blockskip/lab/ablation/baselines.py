@@ -24,7 +24,7 @@ tables.py has the rows of each table and their settings.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -127,7 +127,9 @@ class HollowTrainer(WholeTrainer):
 
     span_type = MiddleSkippedSpan
 
-    def window_features(self, rows: range, prior_pass: PriorPass | None) -> dict[str, Tensor]:
+    def window_features(
+        self, rows: Sequence[int], prior_pass: PriorPass | None
+    ) -> dict[str, Tensor]:
         window = super().window_features(rows, prior_pass)
         skipped = self._centre()
         before_centre, after_centre = [], []
@@ -190,7 +192,9 @@ class NoResidualTrainer(Trainer):
     is used in."""
 
     @torch.no_grad()
-    def window_features(self, rows: range, prior_pass: PriorPass | None) -> dict[str, Tensor]:
+    def window_features(
+        self, rows: Sequence[int], prior_pass: PriorPass | None
+    ) -> dict[str, Tensor]:
         window, inputs = super().window_features(rows, prior_pass), self.inputs(rows)
         if self.span.front:
             for i, stream in enumerate(as_tuple(self._embedded(inputs))):
@@ -235,7 +239,9 @@ class RoundedTrainer(Trainer):
     """Rounds the back's residual to 8 bits, SCALE_GROUP elements per scale: a quarter of
     float32."""
 
-    def window_features(self, rows: range, prior_pass: PriorPass | None) -> dict[str, Tensor]:
+    def window_features(
+        self, rows: Sequence[int], prior_pass: PriorPass | None
+    ) -> dict[str, Tensor]:
         window = super().window_features(rows, prior_pass)
         if self.span.back:
             window["back"] = round_to_8_bits(window["back"])
@@ -245,7 +251,7 @@ class RoundedTrainer(Trainer):
 class ClassImagesTrainer(Trainer):
     """Trains draws of the bare class word on the latents of class images in `data`."""
 
-    def prior_pass(self, rows: range) -> None:
+    def prior_pass(self, rows: Sequence[int]) -> None:
         """Return None: the target is the picture's own velocity, not the untrained model's."""
 
 
