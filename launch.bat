@@ -66,8 +66,8 @@ set "PYTHONPATH=%HERE%"
 set "PYTHONSAFEPATH=1"
 if "%~1"=="" goto studio
 if /i "%~1"=="test" goto test
-"%P%" -m blockskip %*
-exit /b %errorlevel%
+rem in one line: an update replaces this file meanwhile, and cmd reads it line by line
+"%P%" -m blockskip %* & exit /b
 
 :studio
 "%P%" -m blockskip studio

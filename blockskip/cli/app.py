@@ -25,8 +25,10 @@ from blockskip.cli.new_run import make_run, shared
 from blockskip.cli.queue import queue
 from blockskip.cli.results import export, preview
 from blockskip.core import presets
+from blockskip.core import update as program_files
 from blockskip.core.errors import BadPhoto, command
 from blockskip.core.output import Json, print_result
+from blockskip.core.paths import ROOT
 from blockskip.data.demo_photos import demo_pet
 from blockskip.memory import monitor
 from blockskip.memory.planning import planner
@@ -229,6 +231,26 @@ def clean(as_json: Json = False) -> None:
     identically when needed."""
     freed = storage.clean_all()
     print_result(as_json, {"freed_bytes": freed}, [f"{freed / 2**20:.1f} MiB freed."])
+
+
+@app.command()
+def update(
+    release: Annotated[
+        Path | None, typer.Argument(help="The ZIP file of a release.", show_default=False)
+    ] = None,
+    undo: Annotated[
+        bool, typer.Option("--undo", help="Go back to the files that the last update replaced.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Replace the program's files by those of a release. Models, photos and runs stay as they are."""
+    if (release is None) != undo:
+        raise typer.BadParameter("name the ZIP file of a release, or use --undo")
+    before, now = (
+        program_files.undo(ROOT) if release is None else program_files.update(release, ROOT)
+    )
+    answer = {"before": before, "now": now}
+    print_result(as_json, answer, [f"BlockSkip Studio {now} is here (before: {before})."])
 
 
 @app.command()

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -54,71 +55,114 @@ def batch(
         int | None, typer.Option(help="Of every run.", callback=options.checked(Seed))
     ] = None,
     frames: options.Frames = "auto",
+    ray: Annotated[
+        str | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Train on a Ray cluster: “auto”, HOST:PORT, or “local” for this computer alone.",
+        ),
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Train a LoRA for each of several pets, one after the other, one on each card.
 
-    Ctrl-C stops watching; the queue goes on by itself.
+    Ctrl-C stops watching; the queue goes on by itself. On Ray it pauses what trains.
     """
     given = {"model": model, "class": class_name, "budget": budget}
     given |= {"steps": steps, "rank": rank, "seed": seed}
     listed = read_pets(pets, {key: value for key, value in given.items() if value is not None})
-    jobs = [_job(pet, frames == "auto") for pet in listed]
+    if ray is not None:
+        jobs = _on_ray(listed, ray, frames == "auto", as_json)
+    else:
+        jobs = _in_line(listed, frames == "auto", as_json)
+    rows = list(map(_row, jobs))
+    print_result(as_json, {"pets": rows}, list(_lines(rows)))
+    raise typer.Exit(0 if all(row["state"] == "done" for row in rows) else 1)
+
+
+def _in_line(pets: list[Pet], framed: bool, quiet: bool) -> list[Job]:
+    """Train the pets by way of the queue, on this computer."""
+    jobs = [_job(pet, framed) for pet in pets]
+    runs = [job.run for job in jobs if job.run is not None]
+    for run in runs:
+        run_queue.add(run)
     run_queue.hold(False)
     try:
-        _watch([job.run for job in jobs if job.run is not None], as_json)
+        with _shown(runs, quiet) as update:
+            left = True
+            while left:
+                run_queue.advance()
+                waiting = run_queue.read().names
+                left = update() or any(run.name in waiting for run in runs)
+                time.sleep(_POLL_S if left else 0)
     except KeyboardInterrupt:
         console.print(
             f"The queue goes on by itself. {command('queue')} shows it; {command('queue hold')} "
             "starts no further run."
         )
         raise
-    rows = list(map(_row, jobs))
-    print_result(as_json, {"pets": rows}, list(_lines(rows)))
-    raise typer.Exit(0 if all(row["state"] == "done" for row in rows) else 1)
+    return jobs
 
 
-def _job(pet: Pet, framed: bool) -> Job:
-    """Make a pet's run and put it in the queue. A pet for which that fails does not stop others."""
+def _on_ray(pets: list[Pet], address: str, framed: bool, quiet: bool) -> list[Job]:
+    """Train the pets on a Ray cluster."""
+    from blockskip.cli.ray_batch import connected
+
+    with connected(address) as cluster:
+        jobs = [_job(pet, framed, cluster.workers) for pet in pets]
+        runs = [job.run for job in jobs if job.run is not None]
+        try:
+            with _shown(runs, quiet) as update:
+                cluster.train(runs, update)
+        except KeyboardInterrupt:
+            console.print(f"Those that trained are paused. {command('resume')} RUN continues one.")
+            raise
+    return jobs
+
+
+def _job(pet: Pet, framed: bool, at_a_time: int = 1) -> Job:
+    """Make a pet's run. A pet for which that fails does not stop others. at_a_time: how many runs
+    share the RAM."""
     try:
-        run = make_run(_settings(pet), find_photos(pet.photos), "", framed, None)
-        run_queue.add(run)
-        return Job(pet.name, run)
+        settings = _settings(pet, at_a_time)
+        return Job(pet.name, make_run(settings, find_photos(pet.photos), "", framed, None))
     except UserError as error:
         console.print(Text(f"{pet.name}: {error}", style="red"))
         return Job(pet.name, problem=error)
 
 
-def _settings(pet: Pet) -> Settings:
+def _settings(pet: Pet, at_a_time: int) -> Settings:
     """Return a pet's settings, as `train` chooses them. Raises UserError."""
     chosen: dict[str, Any] = {k: v for k, v in asdict(pet.options).items() if v is not None}
     names = {"kind": "class_name", "budget": "budget_gib"}
     chosen = {names.get(key, key): value for key, value in chosen.items()}
     model = chosen.get("model", Settings.model)
     chosen["precision"] = options.of_model(chosen.get("precision"), model)
-    return planner.choose_settings(**storage.available_memory(), **chosen)
+    return planner.choose_settings(**storage.available_memory(processes=at_a_time), **chosen)
 
 
-def _watch(runs: list[Run], quiet: bool) -> None:
-    """Show the progress of all runs until each has ended."""
+@contextmanager
+def _shown(runs: list[Run], quiet: bool) -> Iterator[Callable[[], bool]]:
+    """Context manager that shows the runs' progress. Yields a function that brings it up to date, and
+    returns whether one of them trains."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     words = TextColumn("{task.fields[state]}")
     with Progress(*columns, words, console=console, disable=quiet) as bars:
         tasks = {run.name: bars.add_task(run.name, total=None, state="waits") for run in runs}
-        while True:
-            run_queue.advance()
-            queued, left = run_queue.read().names, False
+
+        def update() -> bool:
+            trains = False
             for run in runs:
                 state, problem = state_and_problem(run)
-                left = left or run.name in queued or state == "running"
+                trains = trains or state == "running"
                 if problem is None:
                     now = run_state.read(run)
                     shown = now.stage if state == "running" else state
                     total = now.steps or None
                     bars.update(tasks[run.name], completed=now.step, total=total, state=shown)
-            if not left:
-                return
-            time.sleep(_POLL_S)
+            return trains
+
+        yield update
 
 
 def _row(job: Job) -> dict[str, Any]:

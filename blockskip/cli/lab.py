@@ -326,3 +326,21 @@ def fullsize(
         )
         report = lab_fullsize.run_full_size(job, aside())
     print_result(as_json, report, [json.dumps(report, indent=1)])
+
+
+@lab.command()
+def release(
+    out: Annotated[Path, typer.Option(help="Folder for the ZIP.", callback=options.folder)] = Path(
+        "dist"
+    ),
+    as_json: Json = False,
+) -> None:
+    """Make the ZIP that people download, of the commit that is checked out."""
+    from blockskip.lab import release as lab_release
+
+    made = lab_release.make(out)
+    answer = {**vars(made), "path": str(made.path)}
+    words = (
+        f"{made.path}: {made.num_files} files, {made.size / 2**20:.1f} MiB, SHA-256 {made.sha256}"
+    )
+    print_result(as_json, answer, [words])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 import tomllib
 from dataclasses import field, replace
-from functools import cache
+from functools import cache, cached_property
 
 from pydantic import ConfigDict, ValidationError
 from pydantic.dataclasses import dataclass
@@ -120,7 +121,7 @@ class ModelRow:
     files: tuple[str, ...] = ()  # of a LoRA's row alone: all that is needed of the repository
     sibling_of: str = ""  # of a sibling's row alone: the model whose LoRAs it takes
 
-    @property
+    @cached_property
     def sibling_row(self) -> ModelRow | None:
         """The row of the sibling's transformer, from which pictures are made; None without one."""
         if self.sibling is None:
@@ -145,7 +146,7 @@ class ModelRow:
             sibling_of=self.name,
         )
 
-    @property
+    @cached_property
     def adapter_row(self) -> ModelRow | None:
         """The row of the training adapter's file; None without one."""
         if self.adapter is None:
@@ -204,6 +205,9 @@ class ModelRow:
             f"Skip ratio {ratio:g} is not known for {self.name}.",
             f"Use one of {known}, or two numbers of blocks such as --skip 2,3.",
         )
+
+
+_rows: dict[str, tuple[dict, ModelRow]] = {}  # by name: data, and the row that was made of it
 
 
 @dataclass(frozen=True, kw_only=True, config=STRICT)
@@ -306,6 +310,14 @@ def training_preset(model: str, kind: str = "pet") -> dict:
 
 
 def _row(name: str, data: dict) -> ModelRow:
+    """Return a row; one whose data did not change since the last time is not validated again."""
+    known = _rows.get(name)
+    if known is None or known[0] != data:
+        known = _rows[name] = copy.deepcopy(data), _validated(name, data)
+    return known[1]
+
+
+def _validated(name: str, data: dict) -> ModelRow:
     try:
         return ModelRow(**{**data, "name": name})
     except ValidationError as error:

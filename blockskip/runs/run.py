@@ -119,7 +119,7 @@ class Run:
     def settings(self, original: bool = False) -> Settings:
         """Return the user's settings with later changes: out-of-memory fallbacks and added
         steps. original: without those. Raises UserError like `info`."""
-        return run_file.settings_of(self.info(), self.name, original)
+        return run_file.read_settings(self.folder, original)
 
     def apply_fallback(self, settings: Settings) -> None:
         """Record `settings` for the rest of the run.

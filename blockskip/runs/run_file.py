@@ -70,12 +70,27 @@ def read(folder: Path) -> dict:
 
     Raises UserError if it is unreadable or from a later version of this program.
     """
+    return copy.deepcopy(_read(folder, *_signature(folder)))
+
+
+def read_settings(folder: Path, original: bool = False) -> Settings:
+    """Return the settings of a run's folder, as `settings_of`. Raises UserError."""
+    return _read_settings(folder, original, *_signature(folder))
+
+
+@lru_cache(maxsize=128)
+def _read_settings(folder: Path, original: bool, *signature: int) -> Settings:
+    return settings_of(_read(folder, *signature), folder.name, original)
+
+
+def _signature(folder: Path) -> tuple[int, int, int]:
+    """Return what changes with `run.toml`. Raises UserError."""
     try:
         stat = (folder / NAME).stat()
     except OSError as error:
         reason = content_problem(error)
         raise BadFile(f"Run “{folder.name}” cannot be read: {NAME}: {reason}.", _REMEDY) from error
-    return copy.deepcopy(_read(folder, stat.st_mtime_ns, stat.st_size, stat.st_ino))
+    return stat.st_mtime_ns, stat.st_size, stat.st_ino
 
 
 @lru_cache(maxsize=128)  # the page asks several times a second

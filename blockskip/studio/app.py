@@ -39,6 +39,7 @@ USUAL_PORT = 7860
 LOCK = "studio.lock"  # in the data folder, held by its studio
 OPENING_S = 60.0  # seconds to wait for a studio that is being opened
 MAX_UPLOAD = "60mb"
+TABS = 32  # whose parts Gradio keeps, 0.3 MB each; a tab beyond them is drawn anew
 SCRIPTS = ("studio.js", "photos.js", "places.js", "notices.js")
 ENVIRONMENT = {  # before `import gradio`: no version check, no history in the browser
     "HF_HUB_OFFLINE": "1",
@@ -197,6 +198,7 @@ def _launch_page(port: int, data: Path, secrets: access.Access) -> gr.Blocks:
         show_error=False,
         allowed_paths=[],
         max_file_size=MAX_UPLOAD,
+        state_session_capacity=TABS,
         enable_monitoring=False,
         run_history=False,
         mcp_server=False,

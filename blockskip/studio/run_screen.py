@@ -250,7 +250,7 @@ def _summary(run: Run) -> list_view.RunSummary:
         strings.translated(presets.model_row(settings.model).title),
         info.get("started", ""),
         run_state.size_bytes(run),
-        list_view.newest_picture(run.name, newest, _photo_files(run)),
+        list_view.newest_picture(run.name, newest, [] if newest else _photo_files(run)),
         strings.translated(state.end.title)
         if isinstance(state.end, Failed) and state.status == "failed"
         else "",

@@ -140,11 +140,12 @@ def many_runs(data: Path, count: int, tell: Callable[[int], None]) -> dict:
     """Train `count` times in one studio. Returns samples, one a run, and the sizes of its files."""
     samples, grown = [], []
     with opened(data) as (server, process):
-        tabs = [
-            Tab(server, tick_number(server), f"run-tab-{n}", v) for n, v in enumerate(("", "*"))
-        ]
+        tabs: list[Tab] = []
         for number in range(count):
-            train_once(server, number)
+            run = train_once(server, number)
+            if not tabs:  # not the list, which has one row more each time, up to 60
+                ticks = tick_number(server)
+                tabs = [Tab(server, ticks, f"run-tab-{view}", view) for view in ("", run.name)]
             _wait_for_helpers(process)
             before = meters.processor_ms(process)
             for tab in tabs * 10:
