@@ -18,6 +18,9 @@ INTRODUCTION = """# Other people's files, values and kills
 
 {findings}
 
+Power cuts, months of use, limits of memory, strangers' probes, updates and launchers have pages of their own: [power-cuts.md](power-cuts.md),
+[endurance.md](endurance.md), [security.md](security.md), [updates.md](updates.md).
+
 An input counts as *silently wrong* if the right value was not produced and the program did not
 refuse it by name. A *traceback* is an error that is none of the program's own. *Unexpected* is its
 sentence for errors that nobody thought of. A *lost run* is a good run that is no longer shown or
