@@ -90,7 +90,7 @@ def failed(page, pet):
     end = events.Failed(title="The disk is full.", remedy="Free 2 GB, then press Resume.")
     fake_feed.feed(fake_feed.make_run(pet), 60, end)
     open_anew(page)
-    wait_for_text(page, "#messages", "The disk is full.")
+    wait_for_text(page, "#messages", strings.translated(end.title))
 
 
 def trainings(page, pet):
