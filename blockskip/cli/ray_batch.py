@@ -8,7 +8,7 @@ import os
 import secrets
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, redirect_stdout, suppress
 from types import ModuleType
 from typing import Any
 
@@ -41,7 +41,7 @@ class Cluster:
 
         words = secrets.token_hex(8)
         jobs = [ray_worker.new_mark(run.folder, words) for run in runs]
-        trainers = self._trainers(min(len(jobs), self.workers))
+        trainers = self._trainers(min(len(jobs), self.workers), f"keeper {words}")
         pool = ActorPool(trainers)
         for job in jobs:
             pool.submit(lambda trainer, job: trainer.train.remote(job), job)
@@ -61,19 +61,20 @@ class Cluster:
             for job in jobs:
                 ray_worker.remove_mark(job)
 
-    def _trainers(self, count: int) -> list[Any]:
+    def _trainers(self, count: int, name: str) -> list[Any]:
+        """Start the actors. name: of the keeper, whose handle is not kept for one that starts again."""
         from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
         here = NodeAffinitySchedulingStrategy(
             self.ray.get_runtime_context().get_node_id(), soft=False
         )
         keeper = self.ray.remote(num_cpus=0)(ray_worker.Keeper)
-        keeper = keeper.options(scheduling_strategy=here).remote()
+        self._keeper = keeper.options(scheduling_strategy=here, name=name).remote()
         # two at a time: a run, and the order to stop it; started again wherever there is room
         options = {"num_gpus": 1, "num_cpus": 0} if self.has_cards else {"num_cpus": 1}
         lasting = {"max_restarts": -1, "max_task_retries": -1, "max_concurrency": 2}
         trainer = self.ray.remote(**options, **lasting)(ray_worker.Trainer)
-        return [trainer.remote(keeper) for _ in range(count)]
+        return [trainer.remote(name) for _ in range(count)]
 
 
 @contextmanager
@@ -107,6 +108,7 @@ def connected(address: str) -> Iterator[Cluster]:
             "Start one on its head by “ray start --head”, or use “local”.",
         ) from error
     try:
-        yield Cluster(ray)
+        with redirect_stdout(sys.stderr):  # where Ray tells of lost workers; --json has stdout
+            yield Cluster(ray)
     finally:
         ray.shutdown()

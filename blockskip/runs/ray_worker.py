@@ -83,8 +83,8 @@ class Keeper:
 class Trainer:
     """Trains one run after the other on a card, and keeps the model open between them."""
 
-    def __init__(self, keeper: Any) -> None:
-        """keeper: handle of the Keeper."""
+    def __init__(self, keeper: str) -> None:
+        """keeper: name of the Keeper's actor."""
         from blockskip.runs.kept_model import KeptModel
 
         logging.basicConfig(level=logging.INFO)
@@ -116,7 +116,8 @@ class Trainer:
         """Call a method of the Keeper and return its answer."""
         import ray
 
-        return ray.get(getattr(self._keeper, what).remote(*values))
+        keeper = ray.get_actor(self._keeper)
+        return ray.get(getattr(keeper, what).remote(*values))
 
     @contextmanager
     def _folder(self, job: Job) -> Iterator[Path]:

@@ -24,8 +24,9 @@ class Handle:
 
 
 @pytest.fixture
-def run(tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(get=lambda answer: answer))
+def run(tmp_path, monkeypatch, keeper):
+    ray = SimpleNamespace(get=lambda answer: answer, get_actor=lambda name: Handle(keeper))
+    monkeypatch.setitem(sys.modules, "ray", ray)
     monkeypatch.setattr(ray_worker, "SENT_EVERY_S", 0.01)
     return fake_feed.make_run(fake_feed.make_photos(tmp_path / "pet", 1, side=64), 4)
 
@@ -36,8 +37,8 @@ def keeper():
 
 
 @pytest.fixture
-def trainer(keeper):
-    return Trainer(Handle(keeper))
+def trainer():
+    return Trainer("keeper")
 
 
 def test_a_folder_that_is_seen_is_worked_in(run, trainer):
