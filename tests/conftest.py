@@ -15,6 +15,12 @@ from blockskip.core import file_manager  # noqa: E402
 from blockskip.studio import folder_dialog  # noqa: E402
 
 
+def pytest_addoption(parser):
+    parser.addoption(
+        "--long", action="store_true", help="of a folder or file: the whole of it, not the sample"
+    )
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
     """Two processes run the tests (launch.sh): a file's stay together, and one browser at a time is

@@ -1,14 +1,10 @@
 """`./launch.sh test tests/corpus --long` runs the whole corpus instead of the suite's sample, and
 `--power-cuts` instead cuts the power everywhere."""
 
-import contextlib
-
 import pytest
 
 
 def pytest_addoption(parser):
-    with contextlib.suppress(ValueError):  # tests/security has the same option
-        parser.addoption("--long", action="store_true", help="run all of it and write its page")
     parser.addoption("--power-cuts", action="store_true", help="cut the power, and write the page")
 
 

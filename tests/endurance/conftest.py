@@ -1,13 +1,6 @@
 """`./launch.sh test tests/endurance --long` makes the whole soak instead of its short version."""
 
-import contextlib
-
 import pytest
-
-
-def pytest_addoption(parser):
-    with contextlib.suppress(ValueError):  # the corpus has it too
-        parser.addoption("--long", action="store_true", help="run the whole of it, write its page")
 
 
 @pytest.hookimpl(tryfirst=True)

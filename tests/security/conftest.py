@@ -1,13 +1,6 @@
 """`./launch.sh test tests/security --long` tries every probe instead of the suite's sample."""
 
-import contextlib
-
 import pytest
-
-
-def pytest_addoption(parser):
-    with contextlib.suppress(ValueError):  # tests/corpus has the same option
-        parser.addoption("--long", action="store_true", help="try every probe and write its page")
 
 
 @pytest.hookimpl(tryfirst=True)
