@@ -19,10 +19,11 @@ from pathlib import Path, PurePosixPath
 
 from blockskip.core import files, names
 from blockskip.core.errors import BadFile, BadInput, NotFound
+from blockskip.core.units import GIB
 
 MANIFEST = "CHECKSUMS.txt"
 NEW, KEPT, PREVIOUS = ".files-new", ".files-kept", ".files-previous"
-MOST_BYTES = 1 << 30  # unpacked
+MOST_BYTES = GIB  # unpacked
 _LINE = re.compile(r"([0-9a-f]{64})  (.+)")
 
 
