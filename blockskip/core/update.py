@@ -14,6 +14,7 @@ import re
 import shutil
 import tomllib
 import zipfile
+import zlib
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
@@ -34,12 +35,16 @@ def update(archive: Path, root: Path) -> tuple[str, str]:
     Raises UserError if the file is no whole release, or the folder is Git's.
     """
     before = _replaceable(root)
+    if not archive.is_file():
+        raise NotFound(f"There is no file {archive}.", "Name the ZIP file of a release.")
     _finish(root)
     new = root / NEW
     shutil.rmtree(new, ignore_errors=True)
     try:
         _unpack(archive, new)
         return before, _install(new, root)
+    except OSError as error:
+        raise files.disk_error(root, error) from error
     finally:
         shutil.rmtree(new, ignore_errors=True)
 
@@ -105,7 +110,8 @@ def _unpack(archive: Path, new: Path) -> None:
                     shutil.copyfileobj(source, file)
                 if mode := member.external_attr >> 16 & 0o777:
                     target.chmod(mode | 0o600)
-    except (zipfile.BadZipFile, EOFError, NotImplementedError, RuntimeError) as error:
+    # zipfile says NotImplementedError of a packing it does not know, RuntimeError of a password
+    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise _no_release(archive, "it is no whole ZIP file") from error
     except OSError as error:
         raise files.disk_error(new, error) from error

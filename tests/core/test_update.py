@@ -140,7 +140,9 @@ def test_no_file_lands_elsewhere(root, tmp_path, name):
     assert content(root) == OLD and not list(tmp_path.rglob("outside*"))
 
 
-@pytest.mark.parametrize("fault", ["changed", "missing", "extra", "no list", "cut", "text", "bomb"])
+@pytest.mark.parametrize(
+    "fault", ["changed", "missing", "extra", "no list", "cut", "torn", "text", "bomb"]
+)
 def test_what_is_not_whole_changes_nothing(root, tmp_path, monkeypatch, fault):
     path = tmp_path / "bad.zip"
     if fault == "changed":
@@ -156,6 +158,12 @@ def test_what_is_not_whole_changes_nothing(root, tmp_path, monkeypatch, fault):
         path.write_text("<html>not found</html>", encoding="utf-8")
     else:
         release(path, NEW)
+    if fault == "torn":  # in the middle of what is packed
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as file:
+            file.writestr("top/app.py", "".join(map(str, range(5000))))
+        data = bytearray(path.read_bytes())
+        data[200:240] = b"\xff" * 40
+        path.write_bytes(data)
     if fault == "cut":
         path.write_bytes(path.read_bytes()[:-40])
     if fault == "bomb":
@@ -163,6 +171,24 @@ def test_what_is_not_whole_changes_nothing(root, tmp_path, monkeypatch, fault):
     with pytest.raises(UserError, match=r"bad\.zip is no release"):
         update.update(path, root)
     assert content(root) == OLD and not (root / update.PREVIOUS).exists()
+
+
+def test_a_file_that_is_not_there_is_named(root, tmp_path):
+    with pytest.raises(UserError, match=r"no file .*gone\.zip"):
+        update.update(tmp_path / "gone.zip", root)
+    assert content(root) == OLD
+
+
+def test_a_file_that_cannot_be_replaced_is_said(root, newer, monkeypatch):
+    """And the same update goes on once it can."""
+    with monkeypatch.context() as patch:
+        patch.setattr(
+            update.os, "replace", lambda *_: (_ for _ in ()).throw(PermissionError(13, "no"))
+        )
+        with pytest.raises(UserError):
+            update.update(newer, root)
+    update.update(newer, root)
+    assert content(root) == NEW
 
 
 def test_a_checkout_is_left_to_git(root, newer):

@@ -3,6 +3,21 @@
 from __future__ import annotations
 
 RUNS: dict[str, str] = {
+    # trainings in several processes (training/ranks.py, runs/ranks.py)
+    "One of the {number} processes of this training has ended.": (
+        "Einer der {number} Prozesse dieses Trainings hat geendet."
+    ),
+    "Resume continues from the last saved step. The log of each is rank-N.log, beside "
+    "worker.log.": (
+        "„Fortsetzen“ macht beim letzten gespeicherten Schritt weiter. Jeder Prozess hat neben "
+        "worker.log ein eigenes Protokoll, rank-N.log."
+    ),
+    "Process {rank} of this training could not begin.": (
+        "Prozess {rank} dieses Trainings konnte nicht beginnen."
+    ),
+    "{log} says why. Or train with one process.": (
+        "Warum, steht in {log}. Oder trainiere mit einem Prozess."
+    ),
     # runs that cannot be read (runs/problem.py, runs/run_file.py)
     "Run “{run}” cannot be read ({kind}: {reason}).": (
         "Das Training „{run}“ ist nicht lesbar ({kind}: {reason})."
