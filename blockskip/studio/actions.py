@@ -40,6 +40,7 @@ from blockskip.studio import (
     draft,
     held_out,
     inputs,
+    model_catalog,
     new_run,
     pet_search,
     plans,
@@ -133,11 +134,8 @@ def _is_valid_answer(key: str, value: object) -> bool:
 
 def suitable_model() -> str:
     """Return an available model of real pictures for the user's own photos, else the demo model."""
-    if draft.load().own_photos:
-        ready = [o.model for o in sources.list_models() if o.state == "ready" and not o.demo]
-        if ready:
-            return ready[0]
-    return DEMO_MODEL
+    ready = model_catalog.ready_models() if draft.load().own_photos else []
+    return next(iter(ready), DEMO_MODEL)
 
 
 def plan_for_answers(answers: dict, photos_count: int) -> Plan | plans.NoPlan:

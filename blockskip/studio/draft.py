@@ -113,10 +113,12 @@ def load() -> Draft:
             return Draft()
         except OSError:
             return Draft()
-        there = {
-            name: tuple(filter(_is_there, getattr(saved, name))) for name in ("photos", "aside")
-        }
-        return replace(saved, **there)
+        there = _files_there()
+        return replace(
+            saved,
+            photos=tuple(photo for photo in saved.photos if photo.file in there),
+            aside=tuple(photo for photo in saved.aside if photo.file in there),
+        )
 
 
 def _read() -> dict:
@@ -125,8 +127,12 @@ def _read() -> dict:
     return data
 
 
-def _is_there(photo: PreparedPhoto) -> bool:
-    return Path(photo.file).name == photo.file and (photos_dir() / photo.file).is_file()
+def _files_there() -> set[str]:
+    try:
+        with os.scandir(photos_dir()) as entries:
+            return {entry.name for entry in entries if entry.is_file()}
+    except OSError:
+        return set()
 
 
 def features(file: str) -> photo_features.Features:

@@ -27,11 +27,7 @@ _cached: tuple[float, ModelCatalog] | None = None
 
 def snapshot() -> ModelCatalog:
     """Return the catalog: files as of the last REFRESH_S seconds, downloads as of now."""
-    global _cached
-    with _lock:
-        if _cached is None or time.monotonic() - _cached[0] > REFRESH_S:
-            _cached = time.monotonic(), _read_catalog()
-        cached = _cached[1]
+    cached = _catalog()
     siblings = [offer.sibling for offer in cached.list_models if offer.sibling]
     downloads = {
         offer.model: download_process.progress(presets.model_row(offer.model))
@@ -49,11 +45,25 @@ def snapshot() -> ModelCatalog:
     )
 
 
+def ready_models() -> list[str]:
+    """Return the models of real pictures that are on this machine, as of the last REFRESH_S
+    seconds."""
+    return [o.model for o in _catalog().list_models if o.state == "ready" and not o.demo]
+
+
 def refresh() -> None:
     """Discard the cached catalog."""
     global _cached
     with _lock:
         _cached = None
+
+
+def _catalog() -> ModelCatalog:
+    global _cached
+    with _lock:
+        if _cached is None or time.monotonic() - _cached[0] > REFRESH_S:
+            _cached = time.monotonic(), _read_catalog()
+        return _cached[1]
 
 
 def _read_catalog() -> ModelCatalog:

@@ -33,8 +33,8 @@ def test_from_photos_to_the_file(open_tab, server, demo_photos, tmp_path):
         wait_for_tiles(page, len(demo_photos))
         page.locator("#advanced button").first.click()
         page.locator("#speed input[value=fastest]").check()
-        page.locator("#steps input").fill("240")  # long enough to be paused in the middle
-        wait_for_text(page, "#train", "240")
+        page.locator("#steps input").fill("120")  # long enough to be paused in the middle
+        wait_for_text(page, "#train", "120")
         page.locator("#anyway input").check()
         page.locator("#train").click()
         wait_for_text(page, "#status", strings.STATES["running"])

@@ -13,6 +13,7 @@ import torch
 from helpers.demo_run import DEMO, run_to_step
 from safetensors.torch import load_file
 
+from blockskip.cli import app
 from blockskip.core import presets
 from blockskip.core.paths import ROOT
 from blockskip.data.photos import find_photos
@@ -97,14 +98,26 @@ def test_the_demo_sana_goes_the_whole_way_too(trained):
     assert len(learnt) == 6 * 8 and all(p.abs().max() > 0 for p in learnt)
 
 
-def test_export_in_every_format(trained, tmp_path, monkeypatch):
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Runs a command in this process, which has torch already. Returns (exit code, answer)."""
+
+    def run(*arguments: str) -> tuple[int, dict]:
+        monkeypatch.setattr("sys.argv", ["blockskip", *arguments, "--json"])
+        code, said = app.main(), capsys.readouterr()
+        assert "Traceback" not in said.err
+        return code, json.loads(said.out)
+
+    return run
+
+
+def test_export_in_every_format(trained, command, tmp_path, monkeypatch):
     answer, data = trained
     monkeypatch.setenv("BLOCKSKIP_DATA", str(data))
     for form in ("diffusers", "kohya"):
         out = tmp_path / f"{form}.safetensors"
-        done = blockskip("export", "first", "--format", form, "--out", str(out), "--json")
-        assert done.returncode == 0, done.stderr
-        assert json.loads(done.stdout)["keys"] == len(load_file(out))
+        code, said = command("export", "first", "--format", form, "--out", str(out))
+        assert code == 0 and said["keys"] == len(load_file(out))
 
 
 def short_run(folder: Path, steps: int = 12) -> Run:
@@ -179,11 +192,8 @@ def folder(tmp_path):
         (["--demo", "--device", "tpu"], "tpu"),
     ],
 )
-def test_bad_input_gets_one_plain_sentence(folder, arguments, words):
-    done = blockskip("train", *(a.format(folder=folder) for a in arguments), "--json")
-    assert done.returncode in (1, 2)
-    said = json.loads(done.stdout)
-    assert words in said["error"] + said["remedy"]
+def test_bad_input_gets_one_plain_sentence(command, folder, arguments, words):
+    code, said = command("train", *(a.format(folder=folder) for a in arguments))
+    assert code in (1, 2) and words in said["error"] + said["remedy"]
     assert said["remedy"], "every problem comes with what to do"
-    assert "Traceback" not in done.stderr
     assert not list_runs(), "nothing half made is left"

@@ -90,11 +90,17 @@ class Speed:
 
 def this_computer() -> Computer:
     """Return the card, its driver and torch's version, without loading torch."""
+    return Computer(
+        monitor.card_name(), monitor.driver_version(), _torch_version(), os.cpu_count() or 1
+    )
+
+
+@cache  # the page asks every second, and an update ends this process
+def _torch_version() -> str:
     try:
-        torch = importlib.metadata.version("torch")
+        return importlib.metadata.version("torch")
     except importlib.metadata.PackageNotFoundError:
-        torch = ""
-    return Computer(monitor.card_name(), monitor.driver_version(), torch, os.cpu_count() or 1)
+        return ""
 
 
 def save(speed: Speed) -> None:
