@@ -13,8 +13,11 @@ import psutil
 MIB = 1 << 20
 # of the processor, which other programs hardly change
 OWN = "own memory, MiB"
-KEPT = "kept worker's own memory, MiB"  # between trainings
+KEPT = "kept worker's own memory, MiB"  # between trainings; see LATEST
 ANSWER = "answer, ms of the processor"
+# of KEPT the least of so many samples counts: what large pictures took is given back two or three
+# trainings later
+LATEST = 5
 WARM_UP = 0.2  # share of the samples that come before all is loaded and cached once
 BLOCKS = 20  # means of neighbouring samples, which depend on each other, over which a line is laid
 STUDENT_95 = 2.101  # quantile of t with BLOCKS − 2 degrees of freedom
@@ -93,6 +96,8 @@ class Trend:
 
 def trend(name: str, values: Sequence[float]) -> Trend:
     """Return the trend of equally spaced samples. Raises ValueError for fewer than 2 a block."""
+    if name == KEPT:
+        values = [min(values[max(0, k + 1 - LATEST) : k + 1]) for k in range(len(values))]
     rest = list(values[int(len(values) * WARM_UP) :])
     if len(rest) < 2 * BLOCKS:
         raise ValueError(f"{name}: {len(rest)} samples are too few")

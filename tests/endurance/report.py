@@ -27,6 +27,7 @@ INTRODUCTION = """# Months, and too little memory
 
 A measure is flat if the line through it after the warm-up (the first {warm_up:.0%} of the samples) grows over all the rest by no more than its bound, with
 95 % certainty: {bounds}. The line is laid over the means of {blocks} blocks of neighbouring samples.
+Of the kept worker's memory, the least of the last {latest} trainings counts, since what large pictures took is given back some trainings later.
 Answers are flat if the last tenth of them takes at most {slower:g} times as much of the processor as the first. A new folder of data begins each part.
 
 Made by `{command}` on {date}: {machine}; {minutes:.0f} minutes. The machine was shared.
@@ -48,6 +49,7 @@ def write(found: dict[str, dict], folder: Path) -> list[str]:
         findings=_findings(found, wrong),
         warm_up=meters.WARM_UP,
         blocks=meters.BLOCKS,
+        latest=meters.LATEST,
         slower=meters.SLOWER,
         bounds="; ".join(f"{n}: {b:g}" for n, b in meters.BOUNDS.items() if b < 1e9),
         command=COMMAND,

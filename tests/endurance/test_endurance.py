@@ -32,6 +32,8 @@ def noisy(level, growth, spread, count=200):
         (meters.OWN, noisy(180, 60, 2), False),
         (meters.OWN, [60.0] * 30 + noisy(180, 0, 2), True),  # what is loaded once
         (meters.OWN, noisy(180, 0, 80), False),  # nothing can be said
+        (meters.KEPT, [v + 90 * (k % 17 == 0) for k, v in enumerate(noisy(430, 0, 2))], True),
+        (meters.KEPT, noisy(430, 60, 2), False),
         ("handles", noisy(12, 0, 1), True),
         ("handles", noisy(12, 20, 1), False),
         ("threads", [4.0] * 100 + [14.0] * 100, False),
