@@ -131,7 +131,9 @@ def assert_opens(home, data):
     process = subprocess.Popen(words, env={**os.environ, "BLOCKSKIP_DATA": str(data)})
     try:
         until(lambda: address.exists() or process.poll() is not None, 900)
-        with urllib.request.urlopen(json.loads(address.read_text("utf-8"))["url"]) as page:
+        url, _, key = json.loads(address.read_text("utf-8"))["url"].partition("?key=")
+        request = urllib.request.Request(url, headers={"x-blockskip-key": key})
+        with urllib.request.urlopen(request) as page:
             assert "BlockSkip Studio" in page.read().decode("utf-8")
     finally:
         process.terminate()

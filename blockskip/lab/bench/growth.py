@@ -17,10 +17,12 @@ from pathlib import Path
 from blockskip.core import files, idle_worker, stages
 from blockskip.core.events import Done
 from blockskip.core.paths import ASSETS
+from blockskip.core.presets import model_row
 from blockskip.core.units import GIB
 from blockskip.data.photos import find_photos
 from blockskip.lab.gpu import predict
-from blockskip.memory.planning.planner import choose_settings
+from blockskip.memory.planning.host_requirements import disk_bytes
+from blockskip.memory.planning.planner import choose_settings, make_plan
 from blockskip.runs.run import create_run
 
 PETS = sorted((ASSETS / "demo-photos").glob("*/"))
@@ -86,6 +88,9 @@ def thousand() -> list[str]:
     )
     minutes = {share: parts["all"] for share, parts in row["minutes"].items()}
     bus = sum(value for key, value in row.items() if key.endswith("_bus_gb"))
+    plan = make_plan(model=MODEL, budget_gib=row["gib"], system="Linux", free_gib=row["gib"])
+    written = disk_bytes(model_row(MODEL), plan.settings)
+    left = sum(written[part] for part in (stages.LATENTS, stages.TRAIN, stages.PREVIEW)) / 1e9
     hours = [THOUSAND * value / 60 / CARDS for value in minutes.values()]
     return [
         f"One LoRA of {MODEL} on an {CARD.removesuffix(' 24 GB')} takes "
@@ -93,6 +98,8 @@ def thousand() -> list[str]:
         f"{' to '.join(minutes)} of the published rate, and {bus:.0f} GB cross its bus.",
         f"A thousand on {CARDS} such cards: {' to '.join(f'{value:.0f}' for value in hours)} hours, "
         f"{THOUSAND * bus / 1000 / CARDS:.1f} TB over each card's bus.",
+        f"While it trains, a run takes {plan.disk_gib:.1f} GiB of the disk; of that stay {left:.2f} GB, "
+        f"{THOUSAND * left / 1000:.2f} TB of a thousand.",
     ]
 
 
