@@ -237,6 +237,9 @@ def adapter_rows() -> dict[str, ModelRow]:
 
 def model_row(name: str) -> ModelRow:
     """Return a model's row, or that of a sibling or adapter. Raises UserError for an unknown name."""
+    table = read_preset("models")
+    if name in table:  # asked for every run that the page lists
+        return _row(name, table[name])
     rows = model_rows() | sibling_rows() | adapter_rows()
     if name not in rows:
         raise NotFound(f"There is no model called “{name}”.", f"Known models: {', '.join(rows)}.")

@@ -81,10 +81,8 @@ def minutes_by_history(
     Only runs with the same device and execution plan count. Of those, the one nearest in size is
     scaled by its work. Return None if there is none.
     """
-    wanted = _work(settings)
-    comparable = [
-        (_work(s), seconds) for s, seconds in history if _comparable(s) == _comparable(settings)
-    ]
+    wanted, kind = _work(settings), _comparable(settings)
+    comparable = [(_work(s), seconds) for s, seconds in history if _comparable(s) == kind]
     comparable = [(work, seconds) for work, seconds in comparable if seconds > 0]
     if not comparable:
         return None

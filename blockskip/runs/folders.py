@@ -113,12 +113,12 @@ def run_folders(parent: Path) -> list[Path]:
     cannot be read."""
     try:
         with os.scandir(parent) as entries:
-            found = [Path(entry.path) for entry in entries if _is_run(entry)]
+            found = [entry.path for entry in entries if _is_run(entry)]
     except FileNotFoundError:
         return []
     except OSError as error:
         raise files.read_error(error, parent) from error
-    return sorted(found, key=_changed, reverse=True)
+    return [Path(folder) for folder in sorted(found, key=_changed, reverse=True)]
 
 
 def step_of(path: Path) -> int:
@@ -144,9 +144,9 @@ def _is_run(entry: os.DirEntry) -> bool:
         return False
 
 
-def _changed(folder: Path) -> float:
+def _changed(folder: str) -> float:
     """Return when run.toml, or else the folder, was last changed; 0 if it vanished."""
-    for path in (folder / "run.toml", folder):
+    for path in (os.path.join(folder, "run.toml"), folder):
         with suppress(OSError):
-            return path.stat().st_ctime
+            return os.stat(path).st_ctime
     return 0.0

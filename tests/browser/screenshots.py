@@ -27,6 +27,7 @@ from blockskip.studio import strings
 SWITCHES = "--no-sandbox --disable-gpu --disable-dev-shm-usage --hide-scrollbars".split()
 LOOKS = [(width, theme) for width in (1440, 390) for theme in ("light", "dark")]
 LONG = 600_000  # milliseconds
+IN_PLACE = "#train, .undo { position: static !important; }"
 PAGE_PX = 1012  # a README is shown no wider
 
 
@@ -62,7 +63,10 @@ class Camera:
             if whole:  # pictures further down are fetched when they come into sight
                 page.evaluate("document.querySelectorAll('img').forEach(i => i.loading = 'eager')")
                 page.wait_for_timeout(400)
+            # a bar that keeps in sight would lie across the middle of a whole page
+            style = page.add_style_tag(content=IN_PLACE if whole else "")
             page.screenshot(path=self.out / f"{state}-{width}-{theme}.png", full_page=whole)
+            style.evaluate("style => style.remove()")
         print(state, flush=True)
 
 
