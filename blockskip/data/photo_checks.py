@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import combinations
 from pathlib import Path
 
@@ -90,13 +91,19 @@ def findings(
     by_photo = {}
     for key, photo in features.items():
         box = boxes.get(key)
-        remarks = [look(photo, box, least_px) for look in _LOOKS]
+        remarks = list(_seen_alone(photo, box, least_px))
         if key in twins:
             remarks.append(_twin((names or {}).get(twins[key], twins[key])))
         if sightings and key in sightings:
             remarks += sighted(sightings[key], box)
-        by_photo[key] = sorted(filter(None, remarks), key=lambda f: f.level != "warning")
+        by_photo[key] = sorted(remarks, key=lambda f: f.level != "warning")
     return by_photo
+
+
+@lru_cache(maxsize=1024)  # the page asks again for all photos whenever one is added
+def _seen_alone(photo: Features, box: Box | None, least_px: int) -> tuple[Finding, ...]:
+    """Return the findings that need no other photo."""
+    return tuple(filter(None, (look(photo, box, least_px) for look in _LOOKS)))
 
 
 def advice(
@@ -294,7 +301,8 @@ def gaps(photos: Sequence[Features]) -> np.ndarray:
     best = np.ones((len(photos), len(photos)), np.float32)
     for full, other in ((0, colours), (-1, colours[:, :, ::-1])):
         dots = np.einsum("ib,jpb->ijp", signs[:, full], signs[:, :-1], optimize=True)
-        tint = np.abs(colours[:, None] - other[None]).mean((2, 3, 4))
+        ones, others = colours.reshape(len(photos), -1), other.reshape(len(photos), -1)
+        tint = np.array([np.abs(one - others).mean(1) for one in ones])
         gap = (1 - dots.max(-1) / HASH_CELLS**2) / 2
         best = np.minimum(best, np.where(tint < _TWIN_COLOUR, gap, 1))
     return np.minimum(best, best.T)
