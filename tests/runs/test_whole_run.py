@@ -120,9 +120,9 @@ def test_export_in_every_format(trained, command, tmp_path, monkeypatch):
         assert code == 0 and said["keys"] == len(load_file(out))
 
 
-def short_run(folder: Path, steps: int = 12) -> Run:
+def short_run(folder: Path) -> Run:
     settings = choose_settings(
-        steps=steps,
+        steps=20,
         batch=2,
         window_steps=4,
         checkpoint_every=2,
@@ -133,36 +133,27 @@ def short_run(folder: Path, steps: int = 12) -> Run:
     return create_run(settings, find_photos([sorted(DEMO.glob("*/"))[0]]), str(folder / "pet"))
 
 
-def test_kill_at_any_moment_resume_same_bytes(tmp_path):
-    """Killed in the first window before any checkpoint, and again in the middle of the second."""
+def test_killed_paused_and_stopped_it_ends_with_the_same_bytes(tmp_path):
+    """Killed in the first window, before any checkpoint; paused and stopped in the middle of
+    others. Kills at every other moment: tests/corpus/kills.py."""
     whole = short_run(tmp_path / "whole")
     shutil.copytree(whole.folder, tmp_path / "cut" / "pet")
     cut = Run(tmp_path / "cut" / "pet")
     worker_process.work(whole)
-    for step in (1, 7):
+    process = run_to_step(cut, 1)
+    process.kill()
+    process.wait()
+    assert cut.state() == "crashed"
+    for step, command, state in ((5, "pause", "paused"), (10, "stop", "stopped")):
         process = run_to_step(cut, step)
-        process.kill()
-        process.wait()
-        assert cut.state() == "crashed"
+        cut.send_command(command)
+        assert process.wait() == 130
+        assert cut.state() == state
+    assert list(cut.exports_dir.glob("*.safetensors")), "what was learnt so far can be used"
     assert cut.start().wait() == 0
     assert cut.state() == "done"
-    for name in ("exports/pet.safetensors", "checkpoints/step-00012.safetensors"):
+    for name in ("exports/pet.safetensors", "checkpoints/step-00020.safetensors"):
         assert (cut.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name
-
-
-def test_pause_and_resume_and_stop(tmp_path):
-    run = short_run(tmp_path, steps=24)
-    process = run_to_step(run, 2)
-    run.send_command("pause")
-    assert process.wait() == 130
-    assert run.state() == "paused"
-    process = run_to_step(run, 5)
-    run.send_command("stop")
-    assert process.wait() == 130
-    assert run.state() == "stopped"
-    assert list(run.exports_dir.glob("*.safetensors")), "what was learnt so far can be used"
-    assert run.start().wait() == 0
-    assert run.state() == "done"
 
 
 @pytest.fixture
