@@ -25,7 +25,9 @@
     if (missing > 3) location.reload();
     return [viewNow(), lost || gone ? '' : value('tokens'), String(asked)];
   };
+  // Once a second, but never while an answer is on its way: many tabs on a busy machine would only make it later.
   setInterval(() => {
+    if (!pending() || late()) document.getElementById('tick')?.click();
     const words = document.querySelector('#behind p');
     if (words) words.hidden = !(pending() && Date.now() - Math.max(answeredAt, at) > patience.words);
     if (answeredAny() && place() && value('shown') !== viewNow()) blockskip.follow(viewNow());

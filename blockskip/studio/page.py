@@ -71,7 +71,7 @@ def _build() -> StudioBlocks:
         filled = [ui[name] for name in (*FORM_FIELDS, "sent")]
         page.load(open_page, outputs=[ui["shown"], *view_outputs, *filled], **asked)
         ticking = asked | {"js": "() => blockskip.request(false)"}
-        gr.Timer(1).tick(tick, outputs=view_outputs, **ticking)
+        ui["tick"].click(tick, outputs=view_outputs, **ticking)
         ui["answered"].change(None, js="() => blockskip.answer()", **PRIVATE)
         shown = ui["shown"]
         shown.change(None, shown, shown, js="view => blockskip.settle(view)", **PRIVATE)
@@ -207,7 +207,8 @@ def refresh(view: str, tokens: str, number: str) -> list:
 
 
 def tick(view: str, tokens: str, number: str) -> list:
-    """Return the same once a second, computed once for tabs that ask at the same time."""
+    """Return the same. assets/places.js asks once a second, unless an answer is on its way. It is
+    computed once for tabs that ask at the same time."""
     return _page_updates(view, tokens, number, fresh=False)
 
 
