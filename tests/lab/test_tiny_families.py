@@ -64,7 +64,7 @@ def test_adapters_are_learnt_and_resumed(row, tmp_path, monkeypatch):
 
 
 def test_spans_are_probed_and_resumed(row, tmp_path, monkeypatch):
-    spans = [("front-1", range(1)), ("front-6", range(6))]
+    spans = [("front-6", range(6))]
     monkeypatch.setattr(selection, "probe_spans", lambda num_blocks: spans)
     quick = partial(selection.choose_settings, preview_steps=2, preview_prompts=("a cat",))
     monkeypatch.setattr(selection, "choose_settings", quick)
