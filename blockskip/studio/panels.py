@@ -41,7 +41,7 @@ def hidden() -> Widgets:
         "answered": gr.Textbox(visible="hidden", label="answered", elem_id="answered"),
         "model": gr.Textbox(visible="hidden", label="model", elem_id="model"),
         "sent": gr.Textbox(visible="hidden", label="answers sent"),
-        "tick": gr.Button(visible="hidden", elem_id="tick"),
+        "tick": gr.Button("", visible="hidden", elem_id="tick"),
         "news": html(elem_id="news", js="news"),
         "spoken": html(elem_id="spoken", js="element.setAttribute('role', 'status')"),
     }
