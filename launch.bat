@@ -89,7 +89,7 @@ cd /d "%HERE%"
 set "CODE=%errorlevel%"
 "%P%" -m mypy
 if not "%errorlevel%"=="0" set "CODE=%errorlevel%"
-"%P%" -m pytest -n 2 --dist loadscope --no-loadscope-reorder %WORDS%
+"%P%" -m pytest -n 3 --dist loadscope --no-loadscope-reorder %WORDS%
 if not "%errorlevel%"=="0" set "CODE=%errorlevel%"
 exit /b %CODE%
 

@@ -246,7 +246,7 @@ check() {
     code=0
     "$py" -m ruff check . || code=$?
     "$py" -m mypy || code=$?
-    "$py" -m pytest -n 2 --dist loadscope --no-loadscope-reorder "$@" || code=$?
+    "$py" -m pytest -n 3 --dist loadscope --no-loadscope-reorder "$@" || code=$?
     exit "$code"
 }
 

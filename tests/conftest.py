@@ -23,8 +23,8 @@ def pytest_addoption(parser):
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config, log):
-    """Two processes run the tests (launch.sh): a file's stay together, and one browser at a time is
-    enough for two cores."""
+    """Three processes run the tests (launch.sh), since that with the browser mostly waits: a file's
+    stay together, and one browser at a time is enough for two cores."""
     from xdist.scheduler import LoadScopeScheduling
 
     class ByFile(LoadScopeScheduling):

@@ -153,7 +153,7 @@ def test_test_installs_its_tools_and_hands_on_words_and_code(place):
     assert done.calls[-3:] == [
         "-m ruff check .",
         "-m mypy",
-        "-m pytest -n 2 --dist loadscope --no-loadscope-reorder -k a b",
+        "-m pytest -n 3 --dist loadscope --no-loadscope-reorder -k a b",
     ]
     for extra in ("dev", "lab"):
         assert any(f"cli/doctor.py fits {extra}" in x for x in done.calls)
