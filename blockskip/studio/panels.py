@@ -30,8 +30,10 @@ ICON = (
 def hidden() -> Widgets:
     """Add a tab's own state: its view (run, "" = setup, "*" = the list) and what it has received.
 
-    The view follows the address (places.py). led: where an answer leads. Not gr.State, which keeps one connection per tab open; browsers allow only six. answered: number
-    of the last request for updates that was answered.
+    The view follows the address (places.py). led: where an answer leads. Not gr.State, which keeps
+    one connection per tab open; browsers allow only six. answered: number of the last request for
+    updates that was answered. tick: asks for updates; assets/places.js presses it, unlike gr.Timer
+    only when no answer is on its way.
     """
     return {
         "shown": gr.Textbox(places.NO_VIEW, visible="hidden", label="run", elem_id="shown"),
