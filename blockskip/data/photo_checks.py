@@ -11,7 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -332,12 +331,17 @@ def _one_place(photos: Sequence[Features], boxes: Sequence[Box | None]) -> bool:
 
     Compares the cells along the upper edge and both sides, without those in the box.
     """
-    rim = {i for i in range(GRID * GRID) if i < GRID or i % GRID in (0, GRID - 1)}
-    around = [rim - set(_cells(box)) if box else rim for box in boxes]
-    colours = [np.array(photo.colours, np.float32) for photo in photos]
-    alike = [
-        len(both := sorted(around[i] & around[j])) >= GRID
-        and float(np.abs(colours[i][both] - colours[j][both]).mean()) < _SAME_PLACE
-        for i, j in combinations(range(len(photos)), 2)
-    ]
-    return len(photos) >= 3 and sum(alike) >= 0.8 * len(alike)
+    if len(photos) < 3:
+        return False
+    rim = [i for i in range(GRID * GRID) if i < GRID or i % GRID in (0, GRID - 1)]
+    inside = [_cells(box) if box else () for box in boxes]
+    around = np.array([[cell not in cells for cell in rim] for cells in inside])  # (N, rim)
+    colours = np.array([photo.colours for photo in photos], np.float32)[:, rim]  # (N, rim, 3)
+    alike = []
+    for i in range(len(photos) - 1):
+        both = around[i] & around[i + 1 :]
+        count = both.sum(1)
+        apart = np.abs(colours[i] - colours[i + 1 :]).sum(2)
+        mean = (apart * both).sum(1) / (3 * np.maximum(count, 1))
+        alike += list((count >= GRID) & (mean < _SAME_PLACE))
+    return sum(alike) >= 0.8 * len(alike)

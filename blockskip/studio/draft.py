@@ -11,10 +11,10 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from blockskip.core import files
@@ -135,9 +135,11 @@ def _files_there() -> set[str]:
         return set()
 
 
-def features(file: str) -> photo_features.Features:
-    """Return the measured features of a photo. Raises UserError if the file is gone."""
-    return photo_features.features(photos_dir() / file, photos_dir().parent / "features")
+def features(names: Iterable[str]) -> dict[str, photo_features.Features]:
+    """Return the measured features of photos, by file. Raises UserError if a file is gone."""
+    folder = photos_dir()
+    cache_dir = folder.parent / "features"
+    return {name: photo_features.features(folder / name, cache_dir) for name in names}
 
 
 def save_answers(**answers: str | float | None) -> None:
@@ -306,7 +308,7 @@ def _prepare(path: Path, captions: dict[Path, str], demo: bool) -> PreparedPhoto
     photos_dir().mkdir(parents=True, exist_ok=True)
     photos.reencode(path, copy)
     small, _ = photos.open_small(copy, 320)
-    features(copy.name)
+    features([copy.name])
     caption = captions.get(path, photo.caption)
     box, proposal = _box_edges(photo.box), _box_edges(subject_boxes.propose_box(small))
     author = subject_boxes.box_author(path)
@@ -327,7 +329,9 @@ def _save(draft: Draft) -> Draft:
     """Write the draft. Raises Later instead of replacing that of a later version."""
     with suppress(OSError, files.Unreadable):
         _read()
-    files.write_json(_draft_path(), {"format": FORMAT, **asdict(draft)})
+    # not asdict, which copies every value: this is done once a photo, for all photos
+    lists = {name: [vars(photo) for photo in getattr(draft, name)] for name in ("photos", "aside")}
+    files.write_json(_draft_path(), {"format": FORMAT, **vars(draft), **lists})
     return draft
 
 

@@ -69,5 +69,5 @@ def _by_rule(
 ) -> tuple[str, ...]:
     """photos: (file, frame) of each."""
     boxes = {file: Box(*box) if box else None for file, box in photos}
-    features = {file: draft.features(file) for file, _ in photos}
+    features = draft.features(file for file, _ in photos)
     return tuple(held_out.choose(features, boxes, seed))

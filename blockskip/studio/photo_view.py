@@ -94,7 +94,7 @@ def _mark(photo: PreparedPhoto) -> str:
     """Return the frame on a tile, which shows the square in the photo's middle."""
     if photo.box is None:
         return ""
-    size = draft.features(photo.file)
+    size = draft.features([photo.file])[photo.file]
     scales = (size.width / size.short_px, size.height / size.short_px) * 2
     left, top, right, bottom = (
         100 * (0.5 + (edge - 0.5) * scale) for edge, scale in zip(photo.box, scales, strict=True)
@@ -158,7 +158,7 @@ def _checked(now: Draft, settings: Settings, search: Search) -> tuple[dict, list
 @lru_cache(maxsize=4)
 def _check_photos(key: tuple, least_px: int) -> tuple[dict, list[str]]:
     """Return ({file: findings}, advice on the set). key: (file, name, frame, sighting) of each."""
-    features = {file: draft.features(file) for file, *_ in key}
+    features = draft.features(file for file, *_ in key)
     frames = {file: Box(*box) if box else None for file, _, box, _ in key}
     names = {file: name for file, name, *_ in key}
     sightings = {file: seen for file, *_, seen in key if seen}

@@ -41,7 +41,7 @@ def bring_back(file: str = "") -> Draft:
 def keep_best(sightings: Mapping[str, Sighting], number: int = MOST) -> Draft:
     """Set aside all but the best photos. sightings: by file, of those that were looked at."""
     now = draft.load()
-    features = {photo.file: draft.features(photo.file) for photo in now.photos}
+    features = draft.features(photo.file for photo in now.photos)
     boxes = {photo.file: Box(*photo.box) if photo.box else None for photo in now.photos}
     findings = photo_checks.findings(features, boxes, LOOK_PX, None, sightings)
     best = photo_choice.best(features, boxes, findings, number)
