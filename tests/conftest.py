@@ -35,8 +35,12 @@ def pytest_xdist_make_scheduler(config, log):
     return ByFile(config, log)
 
 
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     """The file that takes longest is begun early, or one process would wait for the other's end."""
+    if not config.getoption("--long"):
+        for item in items:
+            if item.get_closest_marker("long"):
+                item.add_marker(pytest.mark.skip(reason="with --long only"))
     items.sort(
         key=lambda item: "browser/" not in item.nodeid and "test_whole_run" not in item.nodeid
     )

@@ -64,9 +64,9 @@ class Camera:
                 page.evaluate("document.querySelectorAll('img').forEach(i => i.loading = 'eager')")
                 page.wait_for_timeout(400)
             # a bar that keeps in sight would lie across the middle of a whole page
-            style = page.add_style_tag(content=IN_PLACE if whole else "")
-            page.screenshot(path=self.out / f"{state}-{width}-{theme}.png", full_page=whole)
-            style.evaluate("style => style.remove()")
+            style = IN_PLACE if whole else None
+            path = self.out / f"{state}-{width}-{theme}.png"
+            page.screenshot(path=path, full_page=whole, style=style)
         print(state, flush=True)
 
 

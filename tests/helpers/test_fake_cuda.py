@@ -74,7 +74,13 @@ def test_pictures_are_sampled_where_their_inputs_wait(rows, tiled, monkeypatch):
         assert pixels.shape == (2, 3, 64, 64)
 
 
-@pytest.mark.parametrize("name, on_card", [("flux-dev", False), ("flux2-klein-4b", True)])
+@pytest.mark.parametrize(
+    "name, on_card",
+    [
+        ("flux-dev", False),
+        pytest.param("flux2-klein-4b", True, marks=pytest.mark.long),
+    ],
+)
 def test_a_window_of_full_size_takes_of_the_card_what_is_planned(name, on_card):
     """Runs the real layerwise pass, which lab/full_size/simulate.py only imitates."""
     draws, row, side = 16 if name == "flux-dev" else 64, model_row(name), 256

@@ -141,10 +141,9 @@ def assert_opens(home, data):
 
 
 @pytest.mark.skipif(os.name == "nt", reason="launch.sh is for Linux and macOS")
-def test_from_an_empty_folder_to_a_newer_one_and_back(request, tmp_path):
+@pytest.mark.long
+def test_from_an_empty_folder_to_a_newer_one_and_back(tmp_path):
     """Takes minutes: installs all packages, trains the demo twice."""
-    if not request.config.getoption("--long"):
-        pytest.skip("--long")
     versions = __version__, "99.0.0"
     archives = []
     for version in versions:

@@ -63,6 +63,7 @@ def test_adapters_are_learnt_and_resumed(row, tmp_path, monkeypatch):
     assert cut.out.read_bytes() == plan.out.read_bytes()
 
 
+@pytest.mark.long
 def test_spans_are_probed_and_resumed(row, tmp_path, monkeypatch):
     spans = [("front-6", range(6))]
     monkeypatch.setattr(selection, "probe_spans", lambda num_blocks: spans)

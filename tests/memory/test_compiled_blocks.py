@@ -45,7 +45,10 @@ def draws_of(case, cells, num):
     return dataclasses.replace(case, latent=latent, side_px=side_px).draws(num)
 
 
-@pytest.mark.parametrize("name, backend, most", [("flux", "eager", 6), ("sana", "aot_eager", 6)])
+@pytest.mark.parametrize(
+    "name, backend, most",
+    [("flux", "eager", 6), pytest.param("sana", "aot_eager", 6, marks=pytest.mark.long)],
+)
 def test_windows_and_steps_of_any_size_share_a_kinds_graphs(name, backend, most):
     case = CASES[name]
     model, family, span = case.model(), case.family, Span(1, 2)

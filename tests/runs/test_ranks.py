@@ -20,12 +20,6 @@ from blockskip.runs.run import create_run
 DEMO = sorted((ASSETS / "demo-photos").glob("*/"))[0]
 
 
-@pytest.fixture
-def long(request):
-    if not request.config.getoption("--long"):
-        pytest.skip("with --long only")
-
-
 def new_run(name, number, **changes):
     usual = {"steps": 12, "batch": 4, "preview_every": 0, "preview_steps": 1, "window_steps": 4}
     settings = choose_settings(**{**usual, "checkpoint_every": 4, "seed": 3, **changes})
@@ -50,7 +44,7 @@ def others(run):
 
 
 @pytest.mark.parametrize("number", [2, 4])
-def test_several_processes_learn_what_one_learns(long, number):
+def test_several_processes_learn_what_one_learns(number):
     one, several = trained("one", 1), trained("several", number)
     assert one.keys() == several.keys()
     largest = max(tensor.abs().max() for tensor in one.values())
@@ -60,7 +54,7 @@ def test_several_processes_learn_what_one_learns(long, number):
 
 
 @pytest.mark.parametrize("killed", ["another", "the worker"])
-def test_a_process_that_is_killed_ends_the_others(long, killed):
+def test_a_process_that_is_killed_ends_the_others(killed):
     """And the run goes on from its checkpoint, to the same bytes."""
     whole, cut = new_run("whole", 2, steps=24), new_run("cut", 2, steps=24)
     assert whole.start().wait() == 0

@@ -21,12 +21,15 @@ from blockskip.memory.planning.planner import choose_settings
 from blockskip.runs import worker_process
 from blockskip.runs.run import Run, create_run, list_runs
 
-SHORT = ["--steps", "6", "--preview-every", "0"]
 
-
-def blockskip(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run(
-        [sys.executable, "-m", "blockskip", *arguments],
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A short run on the demo pet, made once; (answer of --json, data folder)."""
+    data = tmp_path_factory.mktemp("data with blank ü")
+    os.environ["BLOCKSKIP_DATA"] = str(data)
+    words = "-m blockskip train --demo --steps 6 --preview-every 0 --out first --json".split()
+    done = subprocess.run(
+        [sys.executable, *words],
         cwd=ROOT,
         capture_output=True,
         text=True,
@@ -34,14 +37,6 @@ def blockskip(*arguments: str) -> subprocess.CompletedProcess:
         timeout=300,
         env={**os.environ, "PYTHONUTF8": "1"},
     )
-
-
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A short run on the demo pet, made once; (answer of --json, data folder)."""
-    data = tmp_path_factory.mktemp("data with blank ü")
-    os.environ["BLOCKSKIP_DATA"] = str(data)
-    done = blockskip("train", "--demo", *SHORT, "--out", "first", "--json")
     assert done.returncode == 0, done.stdout + done.stderr
     return json.loads(done.stdout), data
 
@@ -86,14 +81,15 @@ def test_the_exported_file_works_in_the_library(trained):
     assert any(p.abs().max() > 0 for p in loaded.values())
 
 
-def test_the_demo_sana_goes_the_whole_way_too(trained):
+def test_the_demo_sana_goes_the_whole_way_too(tmp_path):
     """Latents that are not packed, text by cross attention, one stream."""
     from diffusers import SanaPipeline
 
-    done = blockskip("train", "--demo", "--model", "demo-sana", *SHORT, "--out", "sana", "--json")
-    assert done.returncode == 0, done.stdout + done.stderr
+    settings = choose_settings(model="demo-sana", steps=6, preview_every=0)
+    run = create_run(settings, find_photos([sorted(DEMO.glob("*/"))[0]]), str(tmp_path / "sana"))
+    worker_process.work(run)
     pipe = SanaPipeline.from_pretrained(ROOT / presets.model_row("demo-sana").source)
-    pipe.load_lora_weights(json.loads(done.stdout)["exported"])
+    pipe.load_lora_weights(run.export_path())
     learnt = [p for n, p in pipe.transformer.named_parameters() if "lora_B" in n]
     assert len(learnt) == 6 * 8 and all(p.abs().max() > 0 for p in learnt)
 
@@ -150,7 +146,7 @@ def test_killed_paused_and_stopped_it_ends_with_the_same_bytes(tmp_path):
         assert process.wait() == 130
         assert cut.state() == state
     assert list(cut.exports_dir.glob("*.safetensors")), "what was learnt so far can be used"
-    assert cut.start().wait() == 0
+    worker_process.work(cut)
     assert cut.state() == "done"
     for name in ("exports/pet.safetensors", "checkpoints/step-00020.safetensors"):
         assert (cut.folder / name).read_bytes() == (whole.folder / name).read_bytes(), name

@@ -187,6 +187,7 @@ def trained(tmp_path_factory):
     """A real LoRA, made as quickly as can be: two steps, pictures of one sampling step."""
     from blockskip.data.photos import find_photos
     from blockskip.memory.planning.planner import choose_settings
+    from blockskip.runs import worker_process
 
     folder = tmp_path_factory.mktemp("runs ü")
     pet = sorted(p for p in (ASSETS / "demo-photos").glob("*") if p.is_dir())[0]
@@ -195,7 +196,7 @@ def trained(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("BLOCKSKIP_DATA", str(folder))
         patch.setenv("OMP_NUM_THREADS", "1")
-        assert run.start().wait() == 0
+        worker_process.work(run)
     return run
 
 

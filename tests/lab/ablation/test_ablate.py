@@ -133,6 +133,7 @@ def test_unknown_tables_and_rows_are_named():
         ablate.experiments(Plan(work=None, keys=("no-such",)))
 
 
+@pytest.mark.long
 def test_a_table_of_another_model_is_made_with_that_model(tmp_path):
     keys = ("sana-untrained", "sana-ours-50")
     plan = Plan(work=tmp_path, groups=("SANA",), keys=keys, subjects=1, steps=2, images=1)
@@ -142,6 +143,7 @@ def test_a_table_of_another_model_is_made_with_that_model(tmp_path):
     assert before["identity"] != after["identity"]
 
 
+@pytest.mark.long
 def test_pictures_are_sampled_with_the_rows_shift(tmp_path):
     keys = ("t-demo-1-1", "t-demo-1-1.88")
     plan = Plan(work=tmp_path, groups=("T",), keys=keys, subjects=1, steps=1, images=1)

@@ -263,6 +263,7 @@ def test_side_by_side_from_job_to_page(tmp_path, monkeypatch):
     assert page.count("\n| `") == 2
 
 
+@pytest.mark.long
 def test_a_contender_works_in_a_process_of_its_own_and_is_named_when_it_breaks(folder):
     alone = job(folder, count=True, patches="full")
     assert lab_bench.run_job(alone) == work(alone) | {"storage_gib": pytest.approx(0.03, abs=0.03)}

@@ -114,6 +114,7 @@ def test_nothing_overlaps_and_nothing_is_lost(settings, seed):
         assert allocator.reserved == 0
 
 
+@pytest.mark.long
 def test_stages_of_full_size_need_little_more_than_they_use():
     """Of one model; the page has all (helpers/make_reserved.py)."""
     settings = settings_for("sana-1.6b", 8)

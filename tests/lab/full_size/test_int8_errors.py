@@ -1,5 +1,7 @@
 """Products in 8 bits on a narrow FLUX.1 with planted outliers."""
 
+import pytest
+
 from blockskip.core.settings import Settings
 from blockskip.lab.full_size.int8_errors import Job, measure
 from blockskip.lab.full_size.simulate import simulate
@@ -12,6 +14,7 @@ def test_every_linear_is_within_two_percent_and_gradients_point_the_same_way():
     assert report["cosine_in_all"] > 0.999
 
 
+@pytest.mark.long
 def test_nearly_all_of_a_step_is_multiplied_in_8_bits():
     """The rest is attention, LoRA and rotations."""
     settings = Settings.of(

@@ -14,7 +14,14 @@ QUICK = [
 ]  # all: test_simulate.py
 
 
-@pytest.mark.parametrize("row", presets.model_rows().values(), ids=lambda row: row.name)
+@pytest.mark.parametrize(
+    "row",
+    [
+        pytest.param(row, marks=() if row in QUICK else pytest.mark.long)
+        for row in presets.model_rows().values()
+    ],
+    ids=lambda row: row.name,
+)
 def test_counted_numbers_are_those_of_the_librarys_model(row):
     with fake_gpu_for(row):
         counted = tabulate._count_weights(row)

@@ -141,6 +141,7 @@ def test_a_part_that_breaks_does_not_end_the_others(tiny, monkeypatch):
     )
 
 
+@pytest.mark.long
 def test_a_prediction_is_the_longer_of_computing_and_copying(monkeypatch):
     monkeypatch.setattr(
         predict, "_tflop_per_pass", lambda _: dict.fromkeys(predict.STAGES, (10.0, 9.0))

@@ -154,6 +154,7 @@ def test_what_is_better_than_the_step_cache_alone_is_kept(measured, monkeypatch)
     assert found["keys"]["fastest"] == found["keys"]["fast"] == keys["fast"]
 
 
+@pytest.mark.long
 def test_of_a_run_pictures_are_its_pets_and_judged_by_likeness(measured, tmp_path, monkeypatch):
     plan, sampler = measured
     settings = choose_settings(model="demo", class_name="cat")

@@ -41,7 +41,7 @@ def test_every_rung_fits_with_16_gib_of_ram(budget, system):
 
 @pytest.mark.parametrize("model", list(model_rows()))
 def test_plan_never_exceeds_budget(model):
-    budgets, others = (1, 2, 2.5, 3, 5, 7, 9.5, 13, 20, 40), ((8, "0.5"), (16, ""), (32, "0.5"))
+    budgets, others = (1, 2, 3, 5, 7, 13, 40), ((8, "0.5"), (16, ""), (32, "0.5"))
     for budget, (ram, skip) in itertools.product(budgets, others):
         try:
             made = plan(budget, model, ram_gib=ram, skip=skip)
@@ -126,9 +126,9 @@ def test_more_memory_never_loses_quality(system, more):
     asked = PlanRequest(settings=plan(24).settings.changed(**more), system=system)
     found = [
         best_plan(
-            FLUX, replace(asked, settings=asked.settings.changed(budget_gib=least + step / 5))
+            FLUX, replace(asked, settings=asked.settings.changed(budget_gib=least + step / 2.5))
         )
-        for step in range(115)
+        for step in range(58)
     ]
     losses = [(fit.slower or fit).loss for fit in found]
     assert losses == sorted(losses, reverse=True)
