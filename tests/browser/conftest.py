@@ -73,21 +73,24 @@ def server(one_studio, monkeypatch):
 @pytest.fixture
 def open_tab(browser, server):
     """Opens a fresh tab that has drawn its first frame, of a browser of its own; see the module's
-    first words for what is checked of each at the end. place: its address, the part after “#”."""
+    first words for what is checked of each at the end. place: its address, the part after “#”.
+    drawn: False leaves it empty, for helpers/page_states.py to open."""
     tabs = []
 
-    def open_one(at=server, context=None, place="", **options):
+    def open_one(at=server, context=None, place="", drawn=True, **options):
         usual = {"viewport": {"width": 1280, "height": 900}}
         page = (context or browser.new_context(**{**usual, **options})).new_page()
         page.set_default_timeout(MINUTE)
         page.errors = []
         page.on("pageerror", lambda error: page.errors.append(str(error)))
         page.on("request", lambda request: _own_alone(page, request.url, at.url))
-        page.goto(at.address + place)
-        page.wait_for_selector(
-            "[data-section=setup] #setup, [data-section=run] #run, [data-section=list] #list ul"
-        )
         tabs.append(page)
+        page.home = at.address
+        if drawn:
+            page.goto(at.address + place)
+            page.wait_for_selector(
+                "[data-section=setup] #setup, [data-section=run] #run, [data-section=list] #list ul"
+            )
         return page
 
     yield open_one

@@ -62,7 +62,7 @@ def untranslated(page):
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)
 def test_every_sentence_can_be_translated(open_tab, server, pet, pseudo, state):
-    page = open_tab(locale=pseudo_language.TAG)
+    page = open_tab(locale=pseudo_language.TAG, drawn=False)
     state(page, pet)
     assert not untranslated(page)
 
@@ -82,7 +82,7 @@ def test_an_answer_to_a_press_comes_in_the_browsers_language(open_tab, server):
 
 def test_the_models_own_words_stay_as_they_are(open_tab, server, pet):
     """The kind of animal goes into prompts, which are English."""
-    page = open_tab(locale="de")
+    page = open_tab(locale="de", drawn=False)
     page_states.photos_in(page, pet)
     page.locator("#kind input").click()
     with strings.language("de"):

@@ -52,7 +52,7 @@ def assert_accessible(page):
 
 
 def test_the_drawn_photos_have_no_frame_of_the_dialog(open_tab, server, pet):
-    page = open_tab()
+    page = open_tab(drawn=False)
     photos_in(page, pet)
     page.wait_for_selector(".plan-crops rect.frame")
     outlines = page.locator(".plan-crops rect").evaluate_all(
@@ -70,7 +70,7 @@ def page(request, open_tab, server):
     if seldom and not request.config.getoption("--long"):
         pytest.skip("--long")
     with strings.language(request.param):
-        yield open_tab(locale=request.param)
+        yield open_tab(locale=request.param, drawn=False)
 
 
 @pytest.mark.parametrize("state", STATES, ids=lambda state: state.__name__)

@@ -65,9 +65,9 @@ def test_from_photos_to_the_file(open_tab, server, demo_photos, tmp_path):
 def test_six_presses_at_most(open_tab, server):
     """With the demo pet, everything at its default but the steps, which cost two presses: so that
     the test is short."""
-    page = open_tab()
+    page = open_tab(drawn=False)
     page.add_init_script(COUNTS)
-    page.reload()
+    page.goto(page.home)
     page.locator("#demo").click()
     wait_for_tiles(page, 5)
     page.locator("#advanced button").first.click()

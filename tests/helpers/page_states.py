@@ -1,4 +1,5 @@
-"""The states of the page, each reached in a tab in the language in use. page: the tab. pet: photos."""
+"""The states of the page, each reached in a tab in the language in use. page: the tab, which is
+opened. pet: photos."""
 
 from __future__ import annotations
 
@@ -9,14 +10,20 @@ from blockskip.core import events
 from blockskip.studio import draft, set_aside, strings
 
 
+def open_anew(page):
+    """Without a place: what a new tab shows."""
+    page.goto(page.home)
+
+
 def empty(page, pet):
+    open_anew(page)
     wait_for_text(page, "#setup", strings.PHOTOS_TITLE)
 
 
 def photos_in(page, pet):
     draft.add([*pet, pet[0].parent])
     draft.save_answers(name="Momo", model="flux-dev")
-    page.reload()
+    open_anew(page)
     wait_for_tiles(page, 5)
 
 
@@ -30,7 +37,7 @@ def selecting(page, pet):
     """Of many: some selected, some set aside, a film left out, an upload that failed."""
     draft.add(pet)
     set_aside.set_aside([photo.file for photo in draft.load().photos[3:]])
-    page.reload()
+    open_anew(page)
     wait_for_tiles(page, 3)
     page.locator("[data-select=start]").click()
     page.locator("#photos .open").first.click()
@@ -62,13 +69,9 @@ def remove_several(page, pet):
 
 def problems(page, pet):
     """What is missing, said at its fields."""
+    empty(page, pet)
     page.locator("#train").click()
     page.wait_for_selector(".problem")
-
-
-def open_anew(page):
-    """Without an address: what a new tab shows."""
-    page.goto(page.url.partition("#")[0])
 
 
 def learning(page, pet):
