@@ -90,4 +90,6 @@ def test_the_models_own_words_stay_as_they_are(open_tab, server, pet):
         page.get_by_role("option", name=dog).click()
         wait_for_text(page, "#wording", "a photo of momo dog")
         assert page.locator("#kind input").input_value() == dog
+        quotes = page.locator("#wording q").evaluate("one => getComputedStyle(one).quotes")
+        assert quotes == '"„" "“"'
     assert model_row("flux-dev").title in page.locator("#models").inner_text()
