@@ -1,3 +1,4 @@
+import functools
 import gc
 import os
 import sys
@@ -10,9 +11,13 @@ os.environ["OMP_NUM_THREADS"] = "1"
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import pytest  # noqa: E402
+import typer.main  # noqa: E402
 
 from blockskip.core import file_manager  # noqa: E402
 from blockskip.studio import folder_dialog  # noqa: E402
+
+# typer makes all commands anew at each call, which takes longer than most of what is called here
+typer.main.get_command = functools.cache(typer.main.get_command)
 
 
 def pytest_addoption(parser):

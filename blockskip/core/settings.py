@@ -8,6 +8,7 @@ another plan. Both are written to `run.toml` when a run is created. pydantic val
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import json
 import unicodedata
@@ -128,9 +129,8 @@ class ExecutionPlan:
     # waiting block weights that RAM keeps once they were read (MAX_GIB: all of them); the others are
     # read from their files each time
     ram_weights_gib: GibOrNone = MAX_GIB
-    window_on_card: Annotated[int, Field(ge=0)] = (
-        0  # windows up to this many draws stay on the card while computed
-    )
+    # windows up to this many draws stay on the card while computed
+    window_on_card: Annotated[int, Field(ge=0)] = 0
     encode_batch: OneOrMore = 32  # crops per forward of the VAE
     preview_batch: OneOrMore = 8  # pictures per block forward, the others wait in RAM
     preview_tiled: bool = False  # whether the VAE decodes previews in tiles
@@ -332,15 +332,15 @@ def _replaced(before: Settings | None, fields: dict[str, Any]) -> Settings:
     outer = {name: value for name, value in fields.items() if name not in PLAN_FIELDS}
     if before is None:
         return Settings(**outer, plan=ExecutionPlan(**plan))
-    return dataclasses.replace(before, **outer, plan=dataclasses.replace(before.plan, **plan))
+    after = dataclasses.replace(before.plan, **plan) if plan else before.plan
+    if outer:
+        return dataclasses.replace(before, **outer, plan=after)
+    changed = copy.copy(before)  # without checking all of it again
+    object.__setattr__(changed, "plan", after)
+    return changed
 
 
-def _plain(data: dict) -> dict:
-    return {
-        key: list(value)
-        if isinstance(value, tuple)
-        else _plain(value)
-        if isinstance(value, dict)
-        else value
-        for key, value in data.items()
-    }
+def _plain(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _plain(each) for key, each in value.items()}
+    return list(value) if isinstance(value, tuple) else value

@@ -92,6 +92,8 @@ def _unit_and_shares(largest: Tensor) -> tuple[Tensor, Tensor]:
 
 def _integer_product(digits: Tensor, other: Tensor) -> Tensor:
     """Return digits (R, C) times other (C, N), both int8, summed in int32."""
+    if digits.device.type == "cpu":  # as exact, and ten times as fast as torch's own there
+        return (digits.double() @ other.double()).int()
     rows = len(digits)
     if rows >= _FEWEST_ROWS:
         return torch._int_mm(digits, other)

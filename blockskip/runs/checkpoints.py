@@ -1,20 +1,23 @@
 """Checkpoints and adapters of a run: the steps that can be viewed, resumed and exported.
 
 A checkpoint holds everything needed to resume training, and only the newest two are kept. An
-adapter is the small LoRA alone, kept for the last step and every step with pictures. Does not
-import torch.
+adapter is the small LoRA alone, kept for the last step and every step with pictures. Only
+`load_lora` imports torch.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from blockskip.core import files
+from blockskip.core import files, safetensors_files
 from blockskip.core.errors import BadFile, NotFound, UserError, WrongState, command
-from blockskip.core.safetensors_files import is_intact
 from blockskip.runs.folders import by_step
 from blockskip.runs.run import Run
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 _ASIDE = ".damaged"  # added to the name of a damaged checkpoint
 
@@ -37,7 +40,7 @@ def set_damaged_aside(run: Run) -> list[str]:
     newest intact one. Returns their names, newest first. Only the worker calls this."""
     names = []
     for path in reversed(list_checkpoints(run)):
-        if is_intact(path):
+        if safetensors_files.is_intact(path):
             break
         files.replace(path, path.with_name(path.name + _ASIDE))
         names.append(path.name)
@@ -87,7 +90,7 @@ def _first_intact(run: Run, paths: Iterable[Path]) -> Path:
     """Return the first intact file. Raises BadFile that names all of them if there is none."""
     damaged = []
     for path in paths:
-        if is_intact(path):
+        if safetensors_files.is_intact(path):
             return path
         damaged.append(path.name)
     raise BadFile(
@@ -102,7 +105,7 @@ def damage_note(run: Run) -> str:
     damaged: list[str] = []
     for step in reversed(saved_steps(run)):
         paths = _lora_files(run, step)
-        if any(map(is_intact, paths)):
+        if any(map(safetensors_files.is_intact, paths)):
             return f"Damaged: {', '.join(damaged)}. Step {step} is used." if damaged else ""
         damaged += [f"{path.parent.name}/{path.name}" for path in paths]
     return ""
@@ -119,3 +122,17 @@ def _no_checkpoint(run: Run) -> UserError:
         f"Run “{run.name}” has no checkpoint yet.",
         f"Let it train first: {command('resume')} {run.name}",
     )
+
+
+def load_lora(run: Run, step: int | None = None) -> dict[str, Tensor]:
+    """Load a step's LoRA; None is the last step. Raises UserError if it is not kept or belongs to
+    another run."""
+    from blockskip.training.checkpoint import checkpoint_lora
+
+    path = lora_file(run, step)
+    if safetensors_files.read_metadata(path).get("fingerprint") != run.fingerprint():
+        raise BadFile(
+            f"{path.name} belongs to another run or to other photos.",
+            "Delete it, or put back what was there.",
+        )
+    return checkpoint_lora(path)

@@ -8,8 +8,7 @@ from contextlib import contextmanager
 import torch
 from PIL import Image
 
-from blockskip.core import safetensors_files
-from blockskip.core.errors import BadFile, OutOfMemory
+from blockskip.core.errors import OutOfMemory
 from blockskip.memory.planning.oom_fallback import is_out_of_memory
 from blockskip.memory.vram_cap import room_gib
 from blockskip.runs import checkpoints
@@ -17,20 +16,7 @@ from blockskip.runs.previewer import with_pictures
 from blockskip.runs.run import Run
 from blockskip.sampling.loaded_model import LoadedModel
 from blockskip.sampling.sample import SAMPLE_BATCH
-from blockskip.training.checkpoint import checkpoint_lora
 from blockskip.training.lora import restore
-
-
-def load_lora(run: Run, step: int | None = None) -> dict[str, torch.Tensor]:
-    """Load a step's LoRA; None is the last step. Raises UserError if it is not kept or belongs to
-    another run."""
-    path = checkpoints.lora_file(run, step)
-    if safetensors_files.read_metadata(path).get("fingerprint") != run.fingerprint():
-        raise BadFile(
-            f"{path.name} belongs to another run or to other photos.",
-            "Delete it, or put back what was there.",
-        )
-    return checkpoint_lora(path)
 
 
 @contextmanager
@@ -81,5 +67,5 @@ class ImageSession(LoadedModel):
         """Return the step's LoRA with B·A scaled by `strength`."""
         if strength == 0:  # needs no saved step
             return {name: torch.zeros_like(tensor) for name, tensor in self.lora.items()}
-        lora = load_lora(self.run, step)
+        lora = checkpoints.load_lora(self.run, step)
         return {n: t * strength if n.endswith("lora_B.weight") else t for n, t in lora.items()}

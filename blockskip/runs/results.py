@@ -14,6 +14,7 @@ from blockskip.core.output_files import check_output
 from blockskip.core.safetensors_files import read_metadata
 from blockskip.data.photos import find_photos, open_photo, scale_photo
 from blockskip.models.lora.names import output_path
+from blockskip.runs import checkpoints
 from blockskip.runs.checkpoints import list_checkpoints, lora_file, newest_checkpoint, saved_steps
 from blockskip.runs.folders import step_of
 from blockskip.runs.run import Run
@@ -48,14 +49,13 @@ def export_run(
     UserError.
     """
     from blockskip.models.lora.export import export_lora
-    from blockskip.runs.image_session import load_lora
 
     settings, info = run.settings(), run.info()
     step = step_of(lora_file(run, step))  # an earlier one if the last is damaged
     suffix = "" if format == "comfyui" else f"-{format}"
     suffix += "" if step == saved_steps(run)[-1] else f"-step{step}"
     return export_lora(
-        load_lora(run, step),
+        checkpoints.load_lora(run, step),
         out or run.export_path(suffix),
         format=format,
         settings=settings,

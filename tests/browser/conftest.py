@@ -56,7 +56,8 @@ def browser():
 
 @pytest.fixture(scope="session")
 def one_studio(tmp_path_factory, browser):
-    with serve(tmp_path_factory.mktemp("browser") / "Dätä") as server:
+    folder = tmp_path_factory.mktemp("browser") / "Dätä"
+    with serve(folder, variables={"NO_LIKENESS": "1"}) as server:
         yield server
 
 
@@ -111,7 +112,7 @@ def stub_studio(tmp_path, monkeypatch, browser):
     folder = tmp_path / "Dätä"
     monkeypatch.setenv("BLOCKSKIP_DATA", str(folder))
     monkeypatch.setattr(run_module, "WORKER", quick_worker.NAME)
-    with serve(folder, variables={"STUB_WORKER": quick_worker.NAME}) as server:
+    with serve(folder, variables={"STUB_WORKER": quick_worker.NAME, "NO_LIKENESS": "1"}) as server:
         yield server
         for run in list_runs():
             processes.kill(run.worker())

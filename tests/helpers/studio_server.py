@@ -38,6 +38,9 @@ free_ram = monitor.free_ram_gib()
 monitor.free_ram_gib = lambda: free_ram
 from blockskip.runs import run as runs
 runs.WORKER = os.environ.get("STUB_WORKER", runs.WORKER)
+from blockskip.runs import likeness
+if "NO_LIKENESS" in os.environ:  # a process of several seconds after every training
+    likeness.can_measure = lambda run: False
 from tests.helpers import pseudo_language
 pseudo_language.add()
 from blockskip.studio.app import main

@@ -47,7 +47,11 @@ def draws_of(case, cells, num):
 
 @pytest.mark.parametrize(
     "name, backend, most",
-    [("flux", "eager", 6), pytest.param("sana", "aot_eager", 6, marks=pytest.mark.long)],
+    [
+        ("sana", "eager", 6),
+        pytest.param("flux", "eager", 6, marks=pytest.mark.long),
+        pytest.param("sana", "aot_eager", 6, marks=pytest.mark.long),
+    ],
 )
 def test_windows_and_steps_of_any_size_share_a_kinds_graphs(name, backend, most):
     case = CASES[name]

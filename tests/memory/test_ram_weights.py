@@ -103,7 +103,9 @@ PETS = sorted((ASSETS / "demo-photos").glob("*/"))
 SAID = {"steps": 4, "batch": 2, "window_steps": 2, "preview_every": 0, "preview_steps": 1}
 
 
-@pytest.mark.parametrize("middle", ["stays", "leaves", "streamed"])
+@pytest.mark.parametrize(
+    "middle", [pytest.param("stays", marks=pytest.mark.long), "leaves", "streamed"]
+)
 def test_the_demo_reads_and_holds_what_is_planned(middle, monkeypatch):
     """Its files have half of the bytes of its weights in RAM."""
     marks, trainers = [], []

@@ -65,7 +65,10 @@ def assert_same(one: Run, other: Run):
     assert any(theirs[name].any() for name in theirs if "lora_B" in name or "lora_up" in name)
 
 
-@pytest.mark.parametrize("pair", PAIRS)
+@pytest.mark.parametrize(
+    "pair",
+    [pytest.param(p, marks=pytest.mark.long) if p == "streamed" else p for p in PAIRS],
+)
 def test_tensors_and_pictures_are_those_of_a_cold_start(pair):
     first, second = PAIRS[pair]
     kept = KeptModel()

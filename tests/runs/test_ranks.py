@@ -1,7 +1,4 @@
-"""Real processes that train a run together. They take minutes:
-
-./launch.sh test tests/runs/test_ranks.py --long
-"""
+"""Real processes that train a run together."""
 
 import psutil
 import pytest
@@ -14,7 +11,7 @@ from blockskip.core.events import Failed, Loss, Started
 from blockskip.core.paths import ASSETS
 from blockskip.data.photos import find_photos
 from blockskip.memory.planning.planner import choose_settings
-from blockskip.runs import ranks
+from blockskip.runs import ranks, worker_process
 from blockskip.runs.run import create_run
 
 DEMO = sorted((ASSETS / "demo-photos").glob("*/"))[0]
@@ -28,7 +25,10 @@ def new_run(name, number, **changes):
 
 def trained(name, number):
     run = new_run(name, number)
-    assert run.start().wait() == 0
+    if number == 1:
+        worker_process.work(run)
+    else:
+        assert run.start().wait() == 0
     return load_file(run.export_path())
 
 
@@ -43,7 +43,7 @@ def others(run):
     return [p for p in found if all(word in (p.info["cmdline"] or ()) for word in words)]
 
 
-@pytest.mark.parametrize("number", [2, 4])
+@pytest.mark.parametrize("number", [2, pytest.param(4, marks=pytest.mark.long)])
 def test_several_processes_learn_what_one_learns(number):
     one, several = trained("one", 1), trained("several", number)
     assert one.keys() == several.keys()
@@ -53,6 +53,7 @@ def test_several_processes_learn_what_one_learns(number):
     assert apart <= 0.01 * largest  # Adam makes much of the last digits of small gradients
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("killed", ["another", "the worker"])
 def test_a_process_that_is_killed_ends_the_others(killed):
     """And the run goes on from its checkpoint, to the same bytes."""

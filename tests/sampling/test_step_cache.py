@@ -210,7 +210,7 @@ def test_blocks_that_rest_are_not_brought(tmp_path, config):
 
 
 def test_where_pictures_wait_in_ram_the_card_takes_no_more(monkeypatch):
-    """Full size, on a pretended card, one picture of eight at a time: a step that works, one that
+    """Full size, on a pretended card, one picture of three at a time: a step that works, one that
     rests."""
     from blockskip.core.presets import model_row
 
@@ -227,8 +227,8 @@ def test_where_pictures_wait_in_ram_the_card_takes_no_more(monkeypatch):
             to_card(model)
             around = weights(*(c for n, c in model.named_children() if "blocks" not in n))
             pipe = SimpleNamespace(transformer=model, scheduler=SimpleNamespace(step=lambda: None))
-            text = torch.empty(8, 512, 7680, dtype=torch.bfloat16)
-            noisy = torch.empty(8, 4096, 128, dtype=torch.bfloat16)
+            text = torch.empty(3, 512, 7680, dtype=torch.bfloat16)
+            noisy = torch.empty(3, 4096, 128, dtype=torch.bfloat16)
             with CudaPeakMeter() as meter, ExitStack() as stack:
                 StreamedBlocks(meter, streamed, around)
                 stack.enter_context(replace_modules(model, layerwise(model, family, 1, CARD)))
@@ -240,7 +240,7 @@ def test_where_pictures_wait_in_ram_the_card_takes_no_more(monkeypatch):
                 meter.restart()
                 for _ in range(2 if cache else 1):
                     given = family.inputs(
-                        model.config, noisy, Text(text, torch.empty(8, 0)), torch.empty(8), 1024
+                        model.config, noisy, Text(text, torch.empty(3, 0)), torch.empty(3), 1024
                     )
                     assert model(**given)[0].device.type == "cpu"
                     pipe.scheduler.step()

@@ -39,8 +39,8 @@ from blockskip.lab.previews.sampling_methods import (
     file_stem,
     sampling_methods,
 )
+from blockskip.runs.checkpoints import load_lora
 from blockskip.runs.demo_judge import load_judge
-from blockskip.runs.image_session import load_lora
 from blockskip.runs.run import Run
 from blockskip.sampling import dynamic_patches, patch_adapters
 from blockskip.sampling.key_steps import KeySteps, choose_key_steps, skip_losses

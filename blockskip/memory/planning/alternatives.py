@@ -109,8 +109,7 @@ def skip_nothing(row: ModelRow, request: PlanRequest, fit: Fit) -> Reason | None
 
 
 def _wider(request: PlanRequest, extra_gib: float) -> PlanRequest:
-    settings = request.settings.changed(budget_gib=request.budget_gib + extra_gib)
-    return replace(request, settings=settings, free_gib=request.free_gib + extra_gib)
+    return replace(request, more_gib=extra_gib, free_gib=request.free_gib + extra_gib)
 
 
 def _change(row: ModelRow, now: Fit, then: Fit) -> Reason | None:

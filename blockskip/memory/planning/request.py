@@ -30,7 +30,8 @@ class PlanRequest:
     settings: from the user and the presets. fixed: names of the plan's fields that the user decided
     (“front” includes “back”); the planner decides the others. disk_gib: free on the disk. free_gib:
     free on the GPU now (inf: unknown). free_ram_gib: RAM that is free now (inf: unknown); it decides
-    only how many weights wait there. system: Windows, Linux, … ("": this one).
+    only how many weights wait there. more_gib: beside the settings' budget, to tell what a larger one
+    would change. system: Windows, Linux, … ("": this one).
     """
 
     settings: Settings
@@ -38,6 +39,7 @@ class PlanRequest:
     disk_gib: float = math.inf
     free_gib: float = math.inf
     free_ram_gib: float = math.inf
+    more_gib: float = 0.0
     system: str = ""
 
     def with_fixed(self, **fields: Any) -> PlanRequest:
@@ -49,7 +51,7 @@ class PlanRequest:
     @property
     def budget_gib(self) -> float:
         """GPU memory that a run may use in total, in GiB."""
-        return self.settings.budget_gib
+        return self.settings.budget_gib + self.more_gib
 
     @property
     def reserve_gib(self) -> float:

@@ -85,9 +85,9 @@ def _much_faster(
     if there is none."""
     table = quality_table()["faster"]
     for way in ways:
-        same = best.settings.changed(precision=way.settings.plan.precision)
-        alike = all(getattr(way.settings.plan, k) == getattr(same.plan, k) for k in _DECIDED)
-        if alike and best.loss < way.loss <= best.loss + table["loss"]:
+        if not best.loss < way.loss <= best.loss + table["loss"]:
+            continue
+        if all(getattr(way.settings.plan, k) == getattr(best.settings.plan, k) for k in _DECIDED):
             fit = fit_option(row, request, way, streamed=False)
             if fit and fit.seconds <= table["share"] * best.seconds:
                 return replace(fit, slower=best)

@@ -87,6 +87,6 @@ def test_obedience_counts_only_what_is_named_and_finds_disobedience():
 def test_a_demo_model_draws_what_captions_say(model, tmp_path):
     """The weights that come along are trained ones, whole, and those of their row."""
     row = presets.model_row(model)
-    said = demo_judge.evaluate_base(ROOT / row.source, num=8, sheet=tmp_path / "sheet.webp")
+    said = demo_judge.evaluate_base(ROOT / row.source, num=4, sheet=tmp_path / "sheet.webp")
     assert min(said["full"][what] for what in ("species", "coat", "background")) > 0.8
     assert said["vae_psnr_db"] > 28
