@@ -121,9 +121,6 @@ class ModelRow:
     files: tuple[str, ...] = ()  # of a LoRA's row alone: all that is needed of the repository
     sibling_of: str = ""  # of a sibling's row alone: the model whose LoRAs it takes
 
-    def __hash__(self) -> int:  # not all fields have one
-        return hash(self.name)
-
     @cached_property
     def sibling_row(self) -> ModelRow | None:
         """The row of the sibling's transformer, from which pictures are made; None without one."""

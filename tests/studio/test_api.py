@@ -56,7 +56,7 @@ def test_a_training_from_a_program(client):
         "name": "Momo",
         "model": "demo",
         "budget": 8,
-        "steps": 40,
+        "steps": 400,
         "seed": 0,
         "rank": 16,
         "speed": "fastest",
@@ -67,10 +67,10 @@ def test_a_training_from_a_program(client):
     assert client.predict(api_name="/status")["run"] == run, "the newest"
     other = client.predict(**asked, anyway=True, api_name="/train")
     assert client.predict(other, api_name="/status")["state"] == "waiting"
-    assert waits_for(client, run, "running")["steps"] == 40
+    assert waits_for(client, run, "running")["steps"] == 400
     assert client.predict(run, api_name="/pause") == run
     paused = waits_for(client, run, "paused")
-    assert 0 < paused["step"] < 40 and paused["percent"] < 100
+    assert 0 < paused["step"] < 400 and paused["percent"] < 100
     assert client.predict(other, api_name="/status")["state"] == "waiting", (
         "its user wants the card"
     )

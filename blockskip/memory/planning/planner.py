@@ -166,7 +166,7 @@ def make_plan(
     fixed |= {"budget_gib": budget_gib, "ram_gib": ram_gib}
     settings, decided = _asked(row, overrides, fixed, skip)
     free = _free_gib() if free_gib is None else free_gib
-    room = {"free_gib": free, "free_ram_gib": free_ram_gib, "disk_gib": disk_gib}
+    room: dict[str, Any] = {"free_gib": free, "free_ram_gib": free_ram_gib, "disk_gib": disk_gib}
     request = PlanRequest(settings=settings, fixed=decided, system=system, **room)
     capability = monitor.compute_capability() if capability is None else capability
     request = for_device(row, request, capability)

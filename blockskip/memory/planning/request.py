@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import math
 import platform
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from blockskip.core import idle_worker
-from blockskip.core.presets import reserve_table
+from blockskip.core.presets import ModelRow, reserve_table
 from blockskip.core.settings import Precision, Settings
+from blockskip.core.stages import PLANNED
 from blockskip.memory import monitor
-from blockskip.memory.planning.requirements import SPARE_RAM_GIB, StageMemory
+from blockskip.memory.planning.requirements import SPARE_RAM_GIB, StageMemory, stage_memory
 
+_Known = dict[tuple[Settings, tuple[str, ...]], dict[str, StageMemory]]
 RAM_FOR_SYSTEM = 0.25  # share of RAM left to the system: 12 of 16 GiB are planned with
 
 
@@ -31,7 +34,7 @@ class PlanRequest:
     (“front” includes “back”); the planner decides the others. disk_gib: free on the disk. free_gib:
     free on the GPU now (inf: unknown). free_ram_gib: RAM that is free now (inf: unknown); it decides
     only how many weights wait there. more_gib: beside the settings' budget, to tell what a larger one
-    would change. system: Windows, Linux, … ("": this one).
+    would change. system: Windows, Linux, … ("": this one). known: what `memory` computed.
     """
 
     settings: Settings
@@ -41,6 +44,17 @@ class PlanRequest:
     free_ram_gib: float = math.inf
     more_gib: float = 0.0
     system: str = ""
+    known: _Known = field(default_factory=dict, repr=False, compare=False)
+
+    def memory(
+        self, row: ModelRow, settings: Settings, names: Sequence[str] = PLANNED
+    ) -> dict[str, StageMemory]:
+        """Return `stage_memory`, computed once for this request and those made from it: the search
+        meets most settings again when it tells what more memory would change."""
+        key = settings, tuple(names)
+        if key not in self.known:
+            self.known[key] = stage_memory(row, settings, names)
+        return self.known[key]
 
     def with_fixed(self, **fields: Any) -> PlanRequest:
         """Return a copy with these fields of the plan decided."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from itertools import accumulate
 
 from blockskip.core import stages
@@ -60,13 +59,6 @@ def stage_memory(
     row: ModelRow, settings: Settings, names: Sequence[str] = PLANNED
 ) -> dict[str, StageMemory]:
     """Return the memory that these stages of a run with these settings need."""
-    return dict(_stage_memory(row, settings, tuple(names)))
-
-
-@lru_cache(4096)  # the search for what more memory would change meets most settings again
-def _stage_memory(
-    row: ModelRow, settings: Settings, names: tuple[str, ...]
-) -> dict[str, StageMemory]:
     card = {
         "text": _text_card,
         "latents": _latents_card,

@@ -176,10 +176,10 @@ def fit_option(row: ModelRow, request: PlanRequest, option: Option, streamed: bo
     middles: tuple[Middle, ...] = ("streamed",) if streamed else ("stays", "leaves")
     for middle in middles:
         least = smallest_settings(row, option, middle)
-        if not exceeded_limits(request, stage_memory(row, least)):
+        if not exceeded_limits(request, request.memory(row, least)):
             settings = _roomiest(row, request, least)
             seconds = run_seconds(row, settings, usual_rates())
-            found.append(Fit(option.loss, settings, stage_memory(row, settings), seconds))
+            found.append(Fit(option.loss, settings, request.memory(row, settings), seconds))
             if not settings.plan.recomputed and settings.plan.window_on_card:
                 break  # room would not make it faster
     return min(found, key=lambda fit: fit.seconds, default=None)
@@ -244,7 +244,7 @@ def _fewest_recomputed(row: ModelRow, request: PlanRequest, settings: Settings) 
 
     def fits(num: int) -> bool:
         tried = settings.changed(recomputed=num)
-        return not exceeded_limits(request, stage_memory(row, tried, [TRAIN]))
+        return not exceeded_limits(request, request.memory(row, tried, [TRAIN]))
 
     fewest = bisect_left(range(settings.plan.recomputed), True, key=fits)
     return settings.changed(recomputed=fewest)
@@ -281,4 +281,4 @@ def divisors(num: int) -> list[int]:
 
 
 def _fits(row: ModelRow, request: PlanRequest, settings: Settings) -> bool:
-    return not exceeded_limits(request, stage_memory(row, settings))
+    return not exceeded_limits(request, request.memory(row, settings))
